@@ -1,0 +1,45 @@
+# make demo | test | test-slow | test-latest | docs | clean        (PYTHON=python3.12 chooses the interpreter)
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+WORKERS ?= 2
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test test-slow test-latest docs install clean
+
+$(VENV)/.installed: settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python {v[0]}.{v[1]} found; lt_signals needs 3.10 to 3.13: make PYTHON=python3.12 ...") if not (3, 10) <= v[:2] <= (3, 13) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/lts_train exp_name=demo
+
+test: install
+	$(BIN)/nbdev_test --n_workers $(WORKERS)
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+# the package alone, with the newest fastai and fastcore and without nbdev
+.venv-latest/.installed: settings.ini setup.py pyproject.toml
+	$(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/python -m pip install -q uv
+	.venv-latest/bin/uv pip install -q --python .venv-latest/bin/python . 'fastai==2.8.12' 'fastcore==2.2.39'
+	@touch $@
+
+test-latest: .venv-latest/.installed
+	.venv-latest/bin/uv pip install -q --python .venv-latest/bin/python --no-deps --reinstall .
+	cd tests && ../.venv-latest/bin/python smoke.py
+
+docs: install
+	$(BIN)/nbdev_docs
+
+clean:
+	rm -rf .venv .venv-latest _docs _proc build dist *.egg-info
