@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['opt', 'DataConfig', 'SynthConfig', 'ModelConfig', 'LossSection', 'SamplingConfig', 'TrainingConfig',
            'SchedulerConfig', 'EarlyStoppingConfig', 'Stage2Config', 'Stage3Config', 'EvaluationConfig',
-           'VisualizationConfig', 'Config', 'make_config', 'describe_config', 'config_help', 'config_to_json',
-           'config_from_json']
+           'VisualizationConfig', 'Config', 'check_names', 'make_config', 'describe_config', 'config_help',
+           'config_to_json', 'config_from_json']
 
 # %% ../../nbs/core/02_config.ipynb #fab6d9ab
 import json
@@ -163,7 +163,7 @@ class Config:
     evaluation:EvaluationConfig = field(default_factory=EvaluationConfig)
     visualization:VisualizationConfig = field(default_factory=VisualizationConfig)
 
-# %% ../../nbs/core/02_config.ipynb #ec0f9ddc
+# %% ../../nbs/core/02_config.ipynb #378d895e
 def _nested(d):
     "Turn {'a.b': 1} into {'a': {'b': 1}}."
     res = {}
@@ -175,17 +175,23 @@ def _nested(d):
         else: at[last] = _nested(v) if isinstance(v, dict) else v
     return res
 
-def _check_names(d, cls, prefix=''):
-    known = {f.name: f for f in fields(cls)}
+def check_names(
+    d:dict, # Mapping of names to values, nested or dotted
+    cls=Config, # Dataclass that has to know them
+    prefix:str='', # Name of the section `d` is for
+):
+    "Raise `ConfigError` with near matches for a name that `cls` does not have."
+    d, known = _nested(d), {f.name: f for f in fields(cls)}
     for k,v in d.items():
         if k not in known:
-            near = get_close_matches(k, known, n=3, cutoff=.5) or list(known)
-            raise ConfigError(f'no field `{prefix}{k}`; did you mean '
-                              f'{" or ".join(f"`{prefix}{n}`" for n in near)}?')
+            near = get_close_matches(k, known, n=3, cutoff=.5)
+            names = [f'`{prefix}{n}`' for n in near or known]
+            raise ConfigError(f'no field `{prefix}{k}`; ' + (f'did you mean {" or ".join(names)}?'
+                              if near else f'choose one of {", ".join(names)}'))
         sub = known[k].type
-        if is_dataclass(sub) and isinstance(v, dict): _check_names(v, sub, f'{prefix}{k}.')
+        if is_dataclass(sub) and isinstance(v, dict): check_names(v, sub, f'{prefix}{k}.')
 
-# %% ../../nbs/core/02_config.ipynb #b3fa8053
+# %% ../../nbs/core/02_config.ipynb #7a254045
 def make_config(
     *args, # Mappings (nested, or with dotted names) merged into the defaults in turn
     cls=Config, # The dataclass to fill
@@ -196,7 +202,7 @@ def make_config(
     for d in (*args, kwargs):
         if OmegaConf.is_config(d): d = OmegaConf.to_container(d)
         d = _nested(d)
-        _check_names(d, cls)
+        check_names(d, cls)
         try: conf = OmegaConf.merge(conf, d)
         except OmegaConfBaseException as e:
             key = getattr(e, 'full_key', '') or 'configuration'
