@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['prepare_overrides', 'train_cli']
 
-# %% ../../nbs/apps/70_cli.ipynb #d006043a
-import sys
+# %% ../../nbs/apps/70_cli.ipynb #1fb7ec9b
+import sys, warnings
 from dataclasses import fields, is_dataclass
 from typing import get_origin
 
@@ -71,13 +71,14 @@ def _register_config():
                                              {'override hydra/hydra_logging': 'none'}],
                                 'hydra': off})
 
-# %% ../../nbs/apps/70_cli.ipynb #42927003
+# %% ../../nbs/apps/70_cli.ipynb #7d63de79
 def _fail(e): print(f'lts_train: {e}', file=sys.stderr); sys.exit(1)
 
 def train_cli(
     args:list=None, # Arguments; those of the process when None
 ):
     "Entry point of `lts_train`."
+    warnings.filterwarnings('ignore', category=FutureWarning, message='.*torch.jit') # imports of torch's friends
     _register_config()
     try: sys.argv[1:] = prepare_overrides(sys.argv[1:] if args is None else args)
     except LTSError as e: _fail(e)

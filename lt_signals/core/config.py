@@ -48,22 +48,23 @@ class DataConfig:
     batch_size:int = opt(128, 'signals a batch')
     augment:List[Any] = opt([], 'training augmentations, names or {name: {option: value}}')
 
-# %% ../../nbs/core/02_config.ipynb #3a6fe3ff
+# %% ../../nbs/core/02_config.ipynb #e9c66228
 @dataclass
 class SynthConfig:
     "The synthetic emitters, used where `data.path` is null."
     n_classes:int = opt(20, 'number of emitters')
-    n_max:int = opt(200, 'training messages of the most frequent emitter')
+    n_max:int = opt(300, 'training messages of the most frequent emitter')
     imbalance_ratio:float = opt(50., 'most over least frequent emitter')
-    n_eval:int = opt(30, 'messages of every emitter in validation, and again in test')
-    snr_low:float = opt(10., 'lowest signal-to-noise ratio, dB')
+    n_valid:int = opt(20, 'validation messages of every emitter')
+    n_test:int = opt(40, 'test messages of every emitter')
+    snr_low:float = opt(15., 'lowest signal-to-noise ratio, dB')
     snr_high:float = opt(30., 'highest signal-to-noise ratio, dB')
 
 @dataclass
 class ModelConfig:
     "The network."
     name:str = opt('ResNet1D', 'a name of the registry `models`')
-    options:Dict[str, Any] = opt({}, "further arguments of the model, e.g. '{depth: 3, width: 32}'")
+    options:Dict[str, Any] = opt({'width': 16}, "further arguments of the model, e.g. '{depth: 3, width: 32}'")
     weights:Optional[str] = opt(None, 'file of weights to start from')
 
 # %% ../../nbs/core/02_config.ipynb #672ba2a4
@@ -91,12 +92,13 @@ class TrainingConfig:
     optimizer:str = opt('AdamW', 'Adam, AdamW or SGD')
     grad_clip:float = opt(1., 'largest gradient norm; 0 does not clip')
 
-# %% ../../nbs/core/02_config.ipynb #31145a11
+# %% ../../nbs/core/02_config.ipynb #d749a096
 @dataclass
 class SchedulerConfig:
     "Learning rate over the epochs of a stage."
     name:str = opt('cosine', 'a name of the registry `schedules`')
     warmup_epochs:float = opt(1., 'epochs of linear warm-up')
+    options:Dict[str, Any] = opt({}, "further options of the schedule, e.g. '{every: 10}'")
 
 @dataclass
 class EarlyStoppingConfig:

@@ -46,7 +46,12 @@ class SignalFileError(LTSError):
 def _file_error(path, problem, field, remedy):
     return SignalFileError(path, problem, field=field, remedy=remedy)
 
-# %% ../../nbs/core/00_registry.ipynb #08a4dc90
+# %% ../../nbs/core/00_registry.ipynb #8bbec0ec
+def _same_definition(a, b):
+    "Whether `a` is `b` defined anew: its cell run again, or its notebook beside its module."
+    names, modules = ({getattr(o, k, id(o)) for o in (a, b)} for k in ('__qualname__', '__module__'))
+    return len(names) == 1 and (len(modules) == 1 or '__main__' in modules)
+
 class Registry:
     "Named, documented constructors of one kind; the choices of the command line and of the contract tests."
     def __init__(self,
@@ -61,7 +66,7 @@ class Registry:
         "Decorator that adds a function or class under `name`."
         def _add(obj):
             key = name or obj.__name__
-            if key in self._entries:
+            if key in self._entries and not _same_definition(obj, self._entries[key]):
                 raise LTSError(f'{self.kind} {key!r} is registered already, by '
                                f'{self._entries[key].__module__}; choose another name')
             self._entries[key],self.info[key] = obj,info

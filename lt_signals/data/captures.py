@@ -7,14 +7,16 @@ __all__ = ['sample_formats', 'ambiguous_suffixes', 'SampleFormat', 'Recording', 
            'window_levels', 'find_windows', 'show_gate', 'RecordingSource', 'read_captures', 'read_sigmf',
            'write_sigmf']
 
-# %% ../../nbs/data/10b_captures.ipynb #6f3d54d0
+# %% ../../nbs/data/10b_captures.ipynb #8b96a2b2
 import json, os, tarfile, tempfile
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import sigmf
+from fastcore.basics import patch
 from sigmf.hashing import calculate_sha512
 from sigmf.sigmffile import SigMFFile, dtype_info
 
@@ -75,7 +77,7 @@ class Recording:
         x = self.format.to_float(raw)
         return x if self.iq_order == 'IQ' else x[:, ::-1]
 
-# %% ../../nbs/data/10b_captures.ipynb #88a31f2f
+# %% ../../nbs/data/10b_captures.ipynb #5ac833c0
 def open_recording(
     path, # Raw file
     sample_format:str=None, # 'cu8', 'cs8', 'cs16' or 'cf32'; by the suffix when None
@@ -98,37 +100,36 @@ def open_recording(
 def _format_of(path, sample_format):
     key = sample_format or path.suffix.lower()[1:]
     if key in sample_formats: return sample_formats[key]
-    if sample_format: raise ConfigError(f'`sample_format` ({sample_format!r}) must be one of {", ".join(sample_formats)}')
+    if sample_format:
+        raise ConfigError(f'`sample_format` ({sample_format!r}) must be one of {", ".join(sample_formats)}')
     raise SignalFileError(path, f'a {path.suffix or "nameless"} file does not say how its samples are stored.',
         remedy=f"name the format: open_signals(path, format='cu8') or {', '.join(sample_formats)}.")
 
-# %% ../../nbs/data/10b_captures.ipynb #a6b50ba9
+# %% ../../nbs/data/10b_captures.ipynb #a09b650c
 def block_power(
     rec:Recording, # What to measure
     block:int=64, # Samples a block; a shorter recording is one block
     chunk:int=2**20, # Samples read at a time
-) -> np.ndarray: # float64, shape (n_blocks,); a last part block counts as one
+) -> np.ndarray: # float64, shape (n_blocks,), the last may be short; NaN where samples are
     "Mean power of consecutive blocks, `E|x - dc|^2`, with `dc` the median of the blocks' means."
     block = min(block, rec.n)
-    parts = [_moments(rec, i, min(chunk//block*block, rec.n - i), block) for i in range(0, rec.n, chunk//block*block)]
+    step = chunk//block*block
+    parts = [_moments(rec, i, min(step, rec.n - i), block) for i in range(0, rec.n, step)]
     power,mean = (np.concatenate(p) for p in zip(*parts))
-    dc = np.median(mean, axis=0)
+    sound = np.isfinite(mean).all(1)
+    dc = np.median(mean[sound], axis=0) if sound.any() else np.zeros(2)
     return np.maximum(power - 2*mean@dc + dc@dc, 0)
 
 def _moments(rec, start, count, block):
     x = rec.read(start, count)
-    if rec.format.is_float:
-        if not np.isfinite(x).all():
-            bad = start + int(np.argmin(np.isfinite(x).all(1)))
-            raise SignalFileError(rec.path, 'a sample is NaN or infinite.', field=f'sample {bad}',
-                                  remedy='name the right format, or clean the recording.')
-        x = x.astype(np.float64)                 # squares of float32 can overflow
+    if rec.format.is_float:                      # squares of float32 can overflow
+        x = x.astype(np.float64); x[~np.isfinite(x)] = np.nan
     edges = np.arange(0, count, block)
     n = np.diff(np.append(edges, count))
     square,total = np.add.reduceat(np.square(x).sum(1), edges), np.add.reduceat(x, edges)
     return square/n, total.astype(np.float64)/n[:, None]
 
-# %% ../../nbs/data/10b_captures.ipynb #1e91fb79
+# %% ../../nbs/data/10b_captures.ipynb #eaa8fbbb
 def noise_floor(
     power:np.ndarray, # Block powers, shape (n_blocks,)
     quantum:float=0., # Power of the rounding noise, `SampleFormat.quantum`
@@ -145,15 +146,16 @@ def window_levels(
     hop:int, # Samples from one window to the next
     block:int=64, # Samples a block, as in `block_power`
 ) -> tuple: # (first samples int64, mean powers float64), shape (n_windows,) each
-    "Mean power of each window, from the block powers (exact where windows start on blocks)."
+    "Mean power of each window, from the block powers (exact where windows start on blocks; NaN spreads)."
     block = min(block, n)
     start = np.arange(0, max(n - window, 0) + 1, hop)
     edges = np.minimum(np.arange(len(power) + 1)*block, n)
-    energy = np.interp(np.stack([start, np.minimum(start + window, n)]), edges,
-                       np.append(0, np.cumsum(power*np.diff(edges))))
-    return start, (energy[1] - energy[0])/min(window, n)
+    ends = np.stack([start, np.minimum(start + window, n)])
+    def total(x): return np.diff(np.interp(ends, edges, np.append(0, np.cumsum(x))), axis=0)[0]
+    level = total(np.nan_to_num(power)*np.diff(edges))/min(window, n)
+    return start, np.where(total(np.isnan(power)) > 0, np.nan, level)
 
-# %% ../../nbs/data/10b_captures.ipynb #67ba381d
+# %% ../../nbs/data/10b_captures.ipynb #38c1aa02
 _keeps = 'even', 'strongest', 'random'
 
 def find_windows(
@@ -170,6 +172,7 @@ def find_windows(
     power = block_power(rec)
     start,level = window_levels(power, rec.n, window, hop or window)
     level = 10*np.log10(np.maximum(level, 1e-30)/noise_floor(power, rec.format.quantum))
+    level[np.isnan(level)] = np.inf
     at = np.arange(len(start)) if gate_db is None else np.flatnonzero(level >= gate_db)
     if not len(at): at = np.array([level.argmax()])
     if max_windows and len(at) > max_windows: at = _thin(at, level, max_windows, keep, seed, rec.name)
@@ -182,7 +185,8 @@ def _thin(at, level, k, keep, seed, name):
 
 def _check_windows(window, hop, max_windows, keep):
     for name,v in dict(window=window, hop=hop, max_windows=max_windows).items():
-        if v is not None and (v != int(v) or v < 1): raise ConfigError(f'`{name}` ({v}) must be a positive integer')
+        if v is not None and (v != int(v) or v < 1):
+            raise ConfigError(f'`{name}` ({v}) must be a positive integer')
     if window is None: raise ConfigError('`window` must be a number of samples')
     if keep not in _keeps: raise ConfigError(f'`keep` ({keep!r}) must be one of {", ".join(_keeps)}')
 
@@ -205,7 +209,7 @@ def show_gate(
     ax.set(xlabel=unit, ylabel='dB above floor', title=rec.name); ax.margins(x=0)
     return ax
 
-# %% ../../nbs/data/10b_captures.ipynb #9f45bc04
+# %% ../../nbs/data/10b_captures.ipynb #77c8e738
 class RecordingSource(SignalSource):
     "Windows of recordings, read on demand in few long reads; shape `(2, length)` each."
     n_channels = 2
@@ -219,18 +223,28 @@ class RecordingSource(SignalSource):
         classes:list=(), # Names of the classes
         groups:list=None, # Session of each recording; its own name when None
         meta:dict=None, # Further columns of `meta`, one value a window
+        path='', # File or folder that all this came from
+        checks=(), # Functions that raise when a stored checksum does not fit
     ):
         self.recordings,self.length,self.n = list(recordings),int(length),len(start)
         self.which,self.start = np.asarray(which, np.int64),np.asarray(start, np.int64)
         self.count = np.minimum(np.asarray(count, np.int64), self.length)
-        self.labels = np.full(self.n, -1) if labels is None else np.asarray(labels, np.int64)
-        self.classes,rates = list(classes),[r.sample_rate for r in self.recordings]
-        self.sample_rate = rates[0] if len(set(rates)) == 1 else None
+        if (self.count < self.length).any(): self.lengths = self.count
+        self.path,self.checks = path or self.recordings[0].path,list(checks)
+        self.whole = not any(r.format.is_float for r in self.recordings)
+        self._describe(labels, list(classes), groups, meta or {})
+
+    def _describe(self, labels, classes, groups, meta):
+        rates = [r.sample_rate for r in self.recordings]
         names = np.array([r.name for r in self.recordings], object)
         groups = names if groups is None else np.array(groups, object)
-        rates = np.array([np.nan if r is None else r for r in rates])
-        self.meta = pd.DataFrame(dict(capture=names[self.which], group=groups[self.which], start=self.start,
-                                      sample_rate=rates[self.which], **(meta or {})))
+        table = dict(capture=names[self.which], group=groups[self.which], start=self.start,
+                     sample_rate=np.array(rates, float)[self.which], **meta)
+        self.annotate(labels, classes, table, rates[0] if len(set(rates)) == 1 else None)
+
+    def verify(self):
+        "Compare the stored checksums."
+        for check in self.checks: check()
 
     def read(self,
         indices:np.ndarray, # Sorted unique int64
@@ -240,9 +254,10 @@ class RecordingSource(SignalSource):
         for rows in self._runs(indices): out[rows] = self._read_run(indices[rows])
         return out
 
-# %% ../../nbs/data/10b_captures.ipynb #3ee58d70
+# %% ../../nbs/data/10b_captures.ipynb #d72ebb68
 _max_gap,_max_run = 2**13, 2**22
 
+@patch
 def _runs(self:RecordingSource, indices):
     rec,start = self.which[indices], self.start[indices]
     end = start + self.count[indices]
@@ -250,18 +265,15 @@ def _runs(self:RecordingSource, indices):
     cuts = [0, *(np.flatnonzero(new) + 1), len(indices)]
     return [slice(a, b) for a,b in zip(cuts, cuts[1:]) if b > a]
 
+@patch
 def _read_run(self:RecordingSource, indices):
     start,count = self.start[indices], self.count[indices]
     first,end = start[0], (start + count).max()
     x = self.recordings[self.which[indices[0]]].read(first, end - first)
-    if not np.isfinite(x).all():
-        raise SignalFileError(self.recordings[self.which[indices[0]]].path, 'a sample is NaN or infinite.')
     x = np.concatenate([x, np.zeros((self.length, 2), np.float32)])
     x = np.lib.stride_tricks.sliding_window_view(x, self.length, axis=0)[start - first]
     if (count < self.length).any(): x = x*(np.arange(self.length) < count[:, None])[:, None]
     return x
-
-RecordingSource._runs,RecordingSource._read_run = _runs,_read_run
 
 # %% ../../nbs/data/10b_captures.ipynb #f9095330
 def _capture_files(path, sample_format):
@@ -304,7 +316,7 @@ def _read_table(table):
         raise SignalFileError(table, f'{twice!r} has two rows.', field='path', remedy='keep one.')
     return rows
 
-# %% ../../nbs/data/10b_captures.ipynb #d5d641c6
+# %% ../../nbs/data/10b_captures.ipynb #f33dbc4b
 def read_captures(
     path, # A raw file, or a folder of them
     sample_format:str=None, # 'cu8', 'cs8', 'cs16' or 'cf32'; by each file's suffix when None
@@ -330,32 +342,31 @@ def read_captures(
     recs = [open_recording(f, sample_format, name=n, iq_order=iq_order, sample_rate=sample_rate)
             for f,n in zip(files, names)]
     found = [find_windows(r, window, hop, gate_db, max_windows_per_capture, keep, seed) for r in recs]
-    return _windows_source(recs, found, window, labels, groups)
+    return _windows_source(recs, found, window, labels, groups, path)
 
-def _windows_source(recs, found, window, labels, groups):
+def _windows_source(recs, found, window, labels, groups, path):
     which = np.repeat(np.arange(len(recs)), [len(s) for s,_ in found])
     start,level = (np.concatenate(p) for p in zip(*found))
     classes = sorted({l for l in labels if l is not None})
     code = np.array([-1 if l is None else classes.index(l) for l in labels])
     count = np.minimum(window, np.array([r.n for r in recs])[which])
-    return RecordingSource(recs, which, start, count, window, code[which], classes, groups, dict(level_db=level))
+    return RecordingSource(recs, which, start, count, window, code[which], classes, groups, dict(level_db=level), path)
 
-# %% ../../nbs/data/10b_captures.ipynb #5257fb94
+# %% ../../nbs/data/10b_captures.ipynb #c5c57a94
 def _looks_like_captures(path) -> bool:
     "A folder that holds capture files, directly or one folder down."
     path = Path(path)
     if not path.is_dir(): return False
     return any(p.suffix.lower()[1:] in sample_formats for g in ('*', '*/*') for p in path.glob(g))
 
-readers.register('captures', suffixes=(*(f'.{f}' for f in sample_formats), *ambiguous_suffixes),
-                 sniff=_looks_like_captures, source='raw interleaved I/Q')(read_captures)
-
 def _raw_reader(sample_format):
     def read(path, **options): return read_captures(path, sample_format, **options)
     read.__doc__ = f'Raw `{sample_format}` captures, whatever their suffix (see `read_captures`).'
     return read
 
-for _f in sample_formats: readers.register(_f, suffixes=(), source='raw interleaved I/Q')(_raw_reader(_f))
+readers.register('captures', suffixes=(*(f'.{f}' for f in sample_formats), *ambiguous_suffixes),
+                 sniff=_looks_like_captures, source='raw interleaved I/Q')(read_captures)
+for _f in sample_formats: readers.register(_f, source='raw interleaved I/Q')(_raw_reader(_f))
 
 # %% ../../nbs/data/10b_captures.ipynb #026db499
 def _sigmf_meta(raw, path):
@@ -427,7 +438,7 @@ def _pair_parts(path):
                                                  remedy='copy it to the same folder.')
     yield raw, data, 0, data.stat().st_size, path.stem
 
-# %% ../../nbs/data/10b_captures.ipynb #a9e2c9ff
+# %% ../../nbs/data/10b_captures.ipynb #407122c0
 def _sigmf_format(meta, path):
     key = meta.get_global_field('core:datatype')
     if not key.startswith('c'): raise SignalFileError(path, f'holds real samples ({key!r}).', field='core:datatype',
@@ -440,21 +451,19 @@ def _sigmf_format(meta, path):
     half = 2.**(8*info['component_size'] - 1)
     return SampleFormat(info['component_dtype'].str, *((half - .5,)*2 if info['is_unsigned'] else (0., half)))
 
-def _check_hash(meta, path, data, first, size):
-    want = meta.get_global_field('core:sha512')
-    if want and want.lower() != calculate_sha512(data, offset=first, size=size):
+def _check_hash(want, data, first, size):
+    if want.lower() != calculate_sha512(data, offset=first, size=size):
         raise SignalFileError(data, 'the samples do not match their checksum.', field='core:sha512',
                               remedy='copy the recording again; its data or its metadata changed.')
 
-# %% ../../nbs/data/10b_captures.ipynb #b007d756
-def _segments(raw, data, first, size, name, path):
+# %% ../../nbs/data/10b_captures.ipynb #1eec8b8d
+def _segments(meta, data, first, size, name, path):
     "Capture segments of one recording, each with its first sample and its capture fields."
-    meta = _sigmf_meta(raw, path)
-    _check_hash(meta, path, data, first, size)
     fmt,rate = _sigmf_format(meta, path), meta.get_global_field('core:sample_rate')
     captures = meta.get_captures() or [{'core:sample_start': 0}]
     starts = [c['core:sample_start'] - meta.get_global_field('core:offset', 0) for c in captures]
-    body = size - sum(c.get('core:header_bytes', 0) for c in captures) - meta.get_global_field('core:trailing_bytes', 0)
+    extra = sum(c.get('core:header_bytes', 0) for c in captures)
+    body = size - extra - meta.get_global_field('core:trailing_bytes', 0)
     n = body//fmt.size
     if body <= 0 or body % fmt.size or starts[0] < 0 or starts[-1] >= n:
         raise SignalFileError(data, f'{size} bytes do not hold what the metadata declare: segments at '
@@ -464,20 +473,28 @@ def _segments(raw, data, first, size, name, path):
         rec = Recording(data, fmt, b - a, name, first + a*fmt.size, sample_rate=rate)
         if b > a: yield rec, a, captures[i]
 
-# %% ../../nbs/data/10b_captures.ipynb #f7e85fd8
+# %% ../../nbs/data/10b_captures.ipynb #51c03d34
 def _annotated(meta, segments, path):
-    "Rows (segment, start inside it, count, label) of the annotations."
+    "Rows (segment, start inside it, count, label, no level) of the annotations."
     offset,ends = meta.get_global_field('core:offset', 0), [a + r.n for r,a,_ in segments]
     for k,note in enumerate(meta.get_annotations()):
         start = note['core:sample_start'] - offset
         s = int(np.searchsorted(ends, start, side='right'))
-        end = start + note['core:sample_count'] if 'core:sample_count' in note else ends[min(s, len(ends) - 1)]
+        end = ends[min(s, len(ends) - 1)]
+        if 'core:sample_count' in note: end = start + note['core:sample_count']
         if start < 0 or s == len(ends) or not start < end <= ends[-1]:
             raise SignalFileError(path, f'annotation from sample {start} to {end} lies outside the recording.',
                                   field=f'annotations[{k}]', remedy='correct or delete the annotation.')
-        yield s, start - segments[s][1], min(end, ends[s]) - start, note.get('core:label')
+        yield s, start - segments[s][1], min(end, ends[s]) - start, note.get('core:label'), np.nan
 
-# %% ../../nbs/data/10b_captures.ipynb #6c406705
+# %% ../../nbs/data/10b_captures.ipynb #25f73f29
+def _looks_like_sigmf(path) -> bool:
+    "A folder that holds SigMF recordings, directly or one folder down."
+    path = Path(path)
+    return path.is_dir() and any(p.suffix in ('.sigmf-meta', '.sigmf') for g in ('*', '*/*') for p in path.glob(g))
+
+@readers.register('sigmf', suffixes=('.sigmf', '.sigmf-meta', '.sigmf-data'),
+                  sniff=_looks_like_sigmf, source='sigmf.org')
 def read_sigmf(
     path, # .sigmf-meta, .sigmf-data or .sigmf file, or a folder of recordings
     *,
@@ -490,46 +507,40 @@ def read_sigmf(
     seed:int=42, # Seed of 'random'
 ) -> RecordingSource:
     "Annotated segments of SigMF recordings, or energy-gated windows where there are no annotations."
-    path,rows,recs,centre = Path(path),[],[],[]
-    for file,part in _sigmf_parts(path):
-        segments = list(_segments(*part, file))
-        found = list(_annotated(_sigmf_meta(part[0], file), segments, file))
-        for s,(rec,_,capture) in enumerate(segments):
-            mine = [r[1:] + (np.nan,) for r in found if r[0] == s] if found else [
-                (a, min(window, rec.n), None, db) for a,db in
-                zip(*find_windows(rec, window, hop, gate_db, max_windows_per_capture, keep, seed))]
-            if found and rec.format.is_float: block_power(rec)  # finds samples that are no numbers
-            rows += [(len(recs), *r) for r in sorted(mine, key=lambda r: r[0])]
-            recs.append(rec); centre.append(capture.get('core:frequency', np.nan))
-    return _sigmf_source(rows, recs, np.array(centre, float), length)
+    path,rows,recs,centre,checks = Path(path),[],[],[],[]
+    for file,raw,*part in _sigmf_parts(path):
+        meta = _sigmf_meta(raw, file)
+        if want := meta.get_global_field('core:sha512'): checks.append(partial(_check_hash, want, *part[:3]))
+        segments = list(_segments(meta, *part, file))
+        notes = sorted(_annotated(meta, segments, file), key=lambda r: r[:2])
+        if not notes: notes = [(s, a, min(window, rec.n), None, db) for s,(rec,*_) in enumerate(segments) for a,db in
+            zip(*find_windows(rec, window, hop, gate_db, max_windows_per_capture, keep, seed))]
+        rows += [(len(recs) + s, *rest) for s,*rest in notes]
+        recs += [rec for rec,*_ in segments]
+        centre += [c.get('core:frequency', np.nan) for *_,c in segments]
+    return _sigmf_source(path, rows, recs, np.array(centre, float), length, checks)
 
-# %% ../../nbs/data/10b_captures.ipynb #7c7a431a
+# %% ../../nbs/data/10b_captures.ipynb #a72e8b47
 def _sigmf_parts(path):
     "(metadata file, parts) of every recording at `path`."
-    files = sorted(p for p in path.rglob('*') if p.suffix in ('.sigmf-meta', '.sigmf')) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir(): files = sorted(p for p in path.rglob('*') if p.suffix in ('.sigmf-meta', '.sigmf'))
     if not files: raise SignalFileError(path, 'the folder holds no SigMF recording.',
                                         remedy='it should hold .sigmf-meta and .sigmf-data files, or .sigmf archives.')
     for f in files:
         if not f.exists(): raise SignalFileError(f, 'there is no such file.')
         inside = f.parent.relative_to(path).as_posix() + '/' if path.is_dir() and f.parent != path else ''
-        for *part,name in (_archive_parts if f.suffix == '.sigmf' else _pair_parts)(f): yield f, (*part, inside + name)
+        for *part,name in (_archive_parts if f.suffix == '.sigmf' else _pair_parts)(f): yield f, *part, inside + name
 
-def _sigmf_source(rows, recs, centre, length):
+def _sigmf_source(path, rows, recs, centre, length, checks):
     which,start,count,labels,level = zip(*rows)
     classes = sorted({l for l in labels if l is not None})
     code = {c: i for i,c in enumerate(classes)}
     return RecordingSource(recs, which, start, count, length or max(count), [code.get(l, -1) for l in labels], classes,
-        meta=dict(level_db=np.array(level, np.float32), center_freq=centre[list(which)]))
+        meta=dict(level_db=np.array(level, np.float32), center_freq=centre[list(which)]),
+        path=path, checks=checks)
 
-def _looks_like_sigmf(path) -> bool:
-    "A folder that holds SigMF recordings, directly or one folder down."
-    path = Path(path)
-    return path.is_dir() and any(p.suffix in ('.sigmf-meta', '.sigmf') for g in ('*', '*/*') for p in path.glob(g))
-
-readers.register('sigmf', suffixes=('.sigmf', '.sigmf-meta', '.sigmf-data'), sniff=_looks_like_sigmf,
-                 source='sigmf.org')(read_sigmf)
-
-# %% ../../nbs/data/10b_captures.ipynb #826d2c82
+# %% ../../nbs/data/10b_captures.ipynb #3dcf6679
 def write_sigmf(
     signals, # `SignalStore`, array (n, 2, time), or one complex signal (time,)
     path, # `name.sigmf` for an archive, else `name` (or `name.sigmf-meta`) for a pair of files
@@ -541,8 +552,9 @@ def write_sigmf(
 ) -> Path: # The archive, or the metadata file
     "Write signals as one annotated SigMF recording (`cf32_le`), whole or not at all."
     path = Path(path)
-    name = path.name if path.suffix == '.sigmf' else path.with_suffix('.sigmf-meta').name if \
-        path.suffix in ('.sigmf-meta', '.sigmf-data') else f'{path.name}.sigmf-meta'
+    name = path.name
+    if path.suffix == '.sigmf-data': name = f'{path.stem}.sigmf-meta'
+    elif path.suffix not in ('.sigmf', '.sigmf-meta'): name = f'{name}.sigmf-meta'
     labels,sample_rate = _labels_of(signals, labels), sample_rate or getattr(signals, 'sample_rate', None)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.sigmf-') as tmp:
         data = Path(tmp)/f'{Path(name).stem}.sigmf-data'

@@ -13,10 +13,10 @@ from torch.utils.data import Sampler
 
 from ..core.registry import LTSError, Registry, SplitError, seed_stream
 
-# %% ../../nbs/data/14_samplers.ipynb #c2225a07
+# %% ../../nbs/data/14_samplers.ipynb #456e176c
 samplers = Registry('sampler')
 
-@samplers.register('none', source='')
+@samplers.register('none')
 def _none(n, **_):
     "Natural: each sample exactly once an epoch, shuffled"
     return n

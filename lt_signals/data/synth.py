@@ -7,7 +7,7 @@ __all__ = ['BURST_US', 'amplifiers', 'IDEAL', 'philox', 'MessageStreams', 'modes
            'modes_chips', 'pulse_envelope', 'iq_imbalance', 'image_rejection_db', 'rapp', 'saleh', 'EmitterSpread',
            'draw_emitters', 'modes_waveform', 'pulse_power', 'draw_batch', 'synth_emitters']
 
-# %% ../../nbs/data/11_synth.ipynb #c59bff38
+# %% ../../nbs/data/11_synth.ipynb #d7feb519
 import math
 from dataclasses import asdict, astuple, dataclass, fields
 
@@ -18,6 +18,7 @@ from scipy.signal import firwin
 from torch import Tensor
 
 from ..core.registry import LTSError, Registry, seed_stream
+from .io import SignalStore
 from .longtail import long_tail_counts
 
 # %% ../../nbs/data/11_synth.ipynb #1302627a
@@ -40,7 +41,7 @@ def philox(
         k0,k1 = (k0 + 0x9E3779B9) & _M32, (k1 + 0xBB67AE85) & _M32
     return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3))
 
-# %% ../../nbs/data/11_synth.ipynb #6e215a0d
+# %% ../../nbs/data/11_synth.ipynb #8cef8427
 class MessageStreams:
     "Random draws that depend on (seed, purpose, emitter, message) alone, for a batch of messages."
     def __init__(self,
@@ -63,12 +64,18 @@ class MessageStreams:
         w = philox((block, self.index, self.emitter, torch.zeros_like(block)), key)
         return w.permute(1, 2, 0).flatten(1)[:, :n]
 
-    def uniform(self, purpose:str, n:int) -> Tensor:
-        "Uniform in the open interval (0, 1), float32, shape (batch, n)."
+    def uniform(self,
+        purpose:str, # Name of the stream
+        n:int, # Draws a message
+    ) -> Tensor: # float32, shape (batch, n)
+        "Uniform in the open interval (0, 1)."
         return ((self.words(purpose, n) >> 8).float() + .5) * 2**-24
 
-    def complex_normal(self, purpose:str, n:int) -> Tensor:
-        "Circular complex Gaussian of unit power, complex64, shape (batch, n) (Box and Muller 1958)."
+    def complex_normal(self,
+        purpose:str, # Name of the stream
+        n:int, # Draws a message
+    ) -> Tensor: # complex64, shape (batch, n)
+        "Circular complex Gaussian of unit power (Box and Muller 1958, doi:10.1214/aoms/1177706645)."
         u,v = self.uniform(purpose, 2*n).chunk(2, 1)
         return torch.polar((-u.log()).sqrt(), 2*math.pi*v)
 
@@ -114,25 +121,25 @@ def message_hex(
     packed = np.packbits(bits.cpu().numpy().astype(np.uint8), axis=1)
     return [row.tobytes().hex().upper() for row in packed]
 
-# %% ../../nbs/data/11_synth.ipynb #109475c7
+# %% ../../nbs/data/11_synth.ipynb #e3fd7e4a
 BURST_US = 120. # Length of an extended squitter with its preamble
 _CHIP_US = .5
 
 def modes_chips(
     bits:Tensor, # Shape (batch, 112)
 ) -> Tensor: # On/off at every half microsecond, bool, shape (batch, 240)
-    "Preamble and pulse-position modulation (ICAO Annex 10 vol. IV, 3.1.2.2.5)."
+    "Preamble and pulse-position modulation (ICAO Annex 10 vol. IV, 3.1.2.2)."
     preamble = torch.zeros(len(bits), 16, dtype=torch.bool, device=bits.device)
     preamble[:, [0, 2, 7, 9]] = True
     data = torch.stack([bits == 1, bits == 0], -1).flatten(1)
     return torch.cat([preamble, data], 1)
 
-# %% ../../nbs/data/11_synth.ipynb #cba945b0
+# %% ../../nbs/data/11_synth.ipynb #9dd23dc9
 _RISE_SIGMAS = 2.5631 # A Gaussian-filtered step takes this many sigmas from 10 to 90 %
 
 def pulse_envelope(
     chips:Tensor, # Shape (batch, 240), as from `modes_chips`
-    t_us:Tensor, # Instants after the start of the message, in µs of the transmitter's clock, (batch, time)
+    t_us:Tensor, # Time since the start, µs of the transmitter's clock, shape (batch, time)
     rise_us:Tensor, # 10-90 % time of rising edges, µs, shape (batch, 1)
     fall_us:Tensor, # 90-10 % time of falling edges, µs, shape (batch, 1)
 ) -> Tensor: # Envelope between 0 and 1, float32, shape (batch, time)
@@ -144,7 +151,7 @@ def pulse_envelope(
     step = .5 + .5*torch.erf((t_us - edge*_CHIP_US) / (sigma*math.sqrt(2)))
     return left + (right - left)*step
 
-# %% ../../nbs/data/11_synth.ipynb #0bb38c9f
+# %% ../../nbs/data/11_synth.ipynb #1ff92055
 def _image_gains(gain_db, phase_deg):
     "Gains `k1` of the signal and `k2` of its conjugate."
     g = torch.polar(10**(gain_db/20), torch.deg2rad(phase_deg))
@@ -155,7 +162,7 @@ def iq_imbalance(
     gain_db:Tensor, # Gain of the Q arm over the I arm, dB, shape (batch, 1)
     phase_deg:Tensor, # Departure of the two arms from a right angle, degrees, shape (batch, 1)
 ) -> Tensor: # `k1*x + k2*conj(x)`
-    "Gain and phase imbalance of a quadrature modulator (Schenk 2008, RF Imperfections, ch. 5)."
+    "Imbalance of a quadrature modulator (Schenk 2008, doi:10.1007/978-1-4020-6903-1)."
     k1,k2 = _image_gains(gain_db, phase_deg)
     return k1*x + k2*x.conj()
 
@@ -167,7 +174,7 @@ def image_rejection_db(
     g,c = 10**(gain_db/20),torch.deg2rad(phase_deg).cos()
     return 10*torch.log10((1 + 2*g*c + g**2) / (1 - 2*g*c + g**2))
 
-# %% ../../nbs/data/11_synth.ipynb #f0bd6037
+# %% ../../nbs/data/11_synth.ipynb #0c9735db
 amplifiers = Registry('amplifier')
 
 @amplifiers.register(source='Rapp 1991, 2nd European Conf. on Satellite Communications, 179-184')
@@ -180,7 +187,7 @@ def rapp(
     r = x.abs()*10**(-backoff_db/20)
     return x / (1 + r**(2*smoothness))**(.5/smoothness)
 
-_SALEH_AM,_SALEH_PM = (2.1587, 1.1517),(4.0033, 9.1040) # Saleh 1981, fig. 5: (alpha, beta)
+_SALEH_AM,_SALEH_PM = (2.1587, 1.1517),(4.0033, 9.1040) # (alpha, beta) of the paper
 
 @amplifiers.register(source='Saleh 1981, doi:10.1109/TCOM.1981.1094911')
 def saleh(
@@ -192,17 +199,19 @@ def saleh(
     turn = _SALEH_PM[0]*r2 / (1 + _SALEH_PM[1]*r2)
     return x*torch.polar(1 / (1 + _SALEH_AM[1]*r2), turn)
 
-# %% ../../nbs/data/11_synth.ipynb #3cc2f41a
+# %% ../../nbs/data/11_synth.ipynb #9e3ce004
+_NOT_NEGATIVE = ('wander_hz', 'rise_us', 'fall_us', 'linewidth_hz')
+
 @dataclass(frozen=True)
 class EmitterSpread:
     "Nominal value and tolerance of each impairment; emitters are uniform in nominal ± tolerance."
-    carrier_hz:tuple = (0., 20e3) # Carrier offset, Hz
-    wander_hz:tuple = (4e3, 0.) # Standard deviation of the carrier from message to message, Hz
+    carrier_hz:tuple = (0., 200e3) # Carrier offset, Hz
+    wander_hz:tuple = (8e3, 0.) # Standard deviation of the carrier from message to message, Hz
     if_hz:tuple = (5e5, 0.) # Intermediate frequency of the modulator, Hz
-    gain_db:tuple = (0., .6) # Gain of the Q arm over the I arm, dB
-    phase_deg:tuple = (0., 4.) # Departure of the arms from a right angle, degrees
-    dc_i:tuple = (0., .04) # Carrier leakage in phase, fraction of the pulse amplitude
-    dc_q:tuple = (0., .04) # Carrier leakage in quadrature, fraction of the pulse amplitude
+    gain_db:tuple = (0., 1.) # Gain of the Q arm over the I arm, dB
+    phase_deg:tuple = (0., 6.) # Departure of the arms from a right angle, degrees
+    dc_i:tuple = (0., .08) # Carrier leakage in phase, fraction of the pulse amplitude
+    dc_q:tuple = (0., .08) # Carrier leakage in quadrature, fraction of the pulse amplitude
     backoff_db:tuple = (4., 3.) # Input back-off of the amplifier, dB
     rise_us:tuple = (.075, .025) # 10-90 % rise of a pulse, µs
     fall_us:tuple = (.125, .075) # 90-10 % decay of a pulse, µs
@@ -212,7 +221,8 @@ class EmitterSpread:
     def __post_init__(self):
         for name,(nominal,tolerance) in asdict(self).items():
             low = nominal - tolerance
-            if tolerance < 0: raise LTSError(f'`{name}` has tolerance {tolerance}; it must not be negative')
+            if tolerance < 0:
+                raise LTSError(f'`{name}` has tolerance {tolerance}; it must not be negative')
             if name in _NOT_NEGATIVE and low < 0:
                 raise LTSError(f'`{name}` reaches down to {low:g}; it must stay at 0 or above')
 
@@ -222,16 +232,16 @@ class EmitterSpread:
     ): # A new `EmitterSpread`
         "Multiply tolerances."
         known = [f.name for f in fields(self)]
-        for n in names:
-            if n not in known: raise LTSError(f'no impairment {n!r}; choose from {", ".join(known)}')
+        if wrong := [n for n in names if n not in known]:
+            raise LTSError(f'no impairment {wrong[0]!r}; choose from {", ".join(known)}')
         return type(self)(**{k: (c, w*factor if k in (names or known) else w)
                              for k,(c,w) in asdict(self).items()})
 
-_NOT_NEGATIVE = ('wander_hz', 'rise_us', 'fall_us', 'linewidth_hz')
+# A transmitter without any impairment
 IDEAL = EmitterSpread(**{f.name: (math.inf if f.name == 'backoff_db' else 0., 0.)
                          for f in fields(EmitterSpread)})
 
-# %% ../../nbs/data/11_synth.ipynb #c979834e
+# %% ../../nbs/data/11_synth.ipynb #36c05123
 def draw_emitters(
     n:int, # Number of emitters
     spread:EmitterSpread=None, # How far they differ; the defaults of `EmitterSpread` when None
@@ -243,8 +253,8 @@ def draw_emitters(
     nominal,tolerance = np.array(astuple(spread or EmitterSpread()), np.float32).T
     streams = MessageStreams(seed, np.arange(n), np.zeros(n))
     values = nominal + tolerance*(2*streams.uniform('hardware', len(nominal)).numpy() - 1)
-    names = [f.name for f in fields(EmitterSpread)]
-    return {k: torch.as_tensor(v, dtype=torch.float32, device=device) for k,v in zip(names, values.T)}
+    columns = torch.as_tensor(values.T, dtype=torch.float32, device=device)
+    return {f.name: column for f,column in zip(fields(EmitterSpread), columns)}
 
 # %% ../../nbs/data/11_synth.ipynb #e253e645
 _SIMULATION_RATE = 32e6
@@ -272,14 +282,14 @@ def _decimate(x, over, taps):
     y = torch.nn.functional.conv1d(parts, kernel, stride=over)[:, 0].unflatten(0, (-1, 2))
     return torch.complex(y[:, 0], y[:, 1])
 
-# %% ../../nbs/data/11_synth.ipynb #8b39bca7
+# %% ../../nbs/data/11_synth.ipynb #f5caa492
 def modes_waveform(
     bits:Tensor, # Messages, shape (batch, 112)
     hardware:dict, # Impairments of each message's emitter, tensors of shape (batch,)
     start_us, # When the message starts in the window, µs: a number or shape (batch,)
     sample_rate:float=4e6, # Hz
     target_length:int=512, # Samples in the window
-    amplifier:str='rapp', # A name in `amplifiers`
+    amplifier:str='saleh', # A name in `amplifiers`
     streams:MessageStreams=None, # Draws of phases, wander and phase noise; none of these when None
 ) -> Tensor: # complex64, pulses of amplitude about 1, shape (batch, target_length)
     "Noise-free Mode S messages as a receiver at the nominal carrier samples them."
@@ -294,7 +304,8 @@ def modes_waveform(
     envelope = pulse_envelope(modes_chips(bits), clock, hw['rise_us'], hw['fall_us'])
     x = _transmit(envelope, clock, hw, phase[0], amplifier)
     turn = 2*math.pi*(hw['carrier_hz'] + hw['wander_hz']*wander - hw['if_hz'])*1e-6*t_us + phase[1]
-    if streams: turn = turn + _phase_noise(streams, t_us.shape[1], hw['linewidth_hz'], sample_rate*over)
+    if streams:
+        turn = turn + _phase_noise(streams, turn.shape[1], hw['linewidth_hz'], sample_rate*over)
     return _decimate(x*torch.polar(torch.ones_like(turn), turn), over, taps)
 
 def _phase_noise(streams, n, linewidth_hz, rate):
@@ -315,7 +326,7 @@ def pulse_power(
     on = torch.nn.functional.pad(modes_chips(bits), (1, 1)).gather(1, chip.clamp(0, 241))
     return (x.abs()**2*on).sum(1) / on.sum(1)
 
-# %% ../../nbs/data/11_synth.ipynb #51ea3d97
+# %% ../../nbs/data/11_synth.ipynb #d3f92a50
 def draw_batch(
     streams:MessageStreams, # Names the messages
     hardware:dict, # Impairments of each message's emitter, tensors of shape (batch,)
@@ -324,7 +335,7 @@ def draw_batch(
     lead_us:float=2., # The message starts this long after the window, and up to a sample later
     sample_rate:float=4e6, # Hz
     target_length:int=512, # Samples in the window
-    amplifier:str='rapp', # A name in `amplifiers`
+    amplifier:str='saleh', # A name in `amplifiers`
 ) -> tuple: # Waveforms (batch, 2, time), and a dict of what was drawn
     "Received messages, each with its own address, start, phase, level and noise."
     u = streams.uniform('channel', 3).T
@@ -338,66 +349,75 @@ def draw_batch(
     drawn = dict(message=message_hex(bits), snr_db=snr, level_db=level, start_us=start)
     return torch.stack([x.real, x.imag], 1), drawn
 
-# %% ../../nbs/data/11_synth.ipynb #421779b8
-_PARTS = ('train', 'valid', 'test')
-
+# %% ../../nbs/data/11_synth.ipynb #efe2a678
 def _check_synth(counts, n_valid, n_test, sample_rate, target_length, lead_us, amplifier, **ranges):
     "Refuse arguments that cannot give a set."
-    if len(counts) < 2: raise LTSError(f'{len(counts)} emitter(s) asked for; a set needs at least 2')
-    if min(counts) < 1: raise LTSError(f'`counts` has an emitter with {min(counts)} messages; at least 1')
+    if len(counts) < 2: raise LTSError(f'{len(counts)} emitter(s) asked for; a set needs 2 or more')
+    if min(counts) < 1: raise LTSError(f'`counts` has {min(counts)}; every emitter needs 1 or more')
     if min(n_valid, n_test) < 0:
         raise LTSError(f'`n_valid` ({n_valid}) and `n_test` ({n_test}) must not be negative')
     if sample_rate < 2e6:
-        raise LTSError(f'`sample_rate` ({sample_rate:g} Hz) must be at least 2e6, one sample a chip')
+        raise LTSError(f'`sample_rate` ({sample_rate:g} Hz) must be at least 2e6, a sample a chip')
+    if lead_us < 0: raise LTSError(f'`lead_us` ({lead_us}) must not be negative')
     need = math.ceil((lead_us + 8)*sample_rate/1e6) + 1
     if target_length < need:
-        raise LTSError(f'`target_length` ({target_length}) must be at least {need} to hold the preamble')
+        raise LTSError(f'`target_length` ({target_length}) must be {need} or more for the preamble')
     for name,(lo,hi) in ranges.items():
         if not lo <= hi: raise LTSError(f'`{name}` is ({lo}, {hi}); give it as (lowest, highest)')
-    amplifiers[amplifier]                                           # Unknown names are refused here
+    amplifiers[amplifier] # An unknown name is refused here
 
-def _message_numbers(counts, n_valid, n_test):
-    "Part, emitter and number of every message; numbers of a part do not depend on the other parts."
-    sizes = (np.asarray(counts), np.full(len(counts), n_valid), np.full(len(counts), n_test))
-    part = np.concatenate([np.full(s.sum(), p) for p,s in enumerate(sizes)])
+# %% ../../nbs/data/11_synth.ipynb #a9566894
+_PARTS = ('train', 'valid', 'test')
+
+def _list_messages(counts, n_valid, n_test):
+    "Part, emitter and number of every message of the set, int64 arrays."
+    sizes = [np.asarray(counts), np.full(len(counts), n_valid), np.full(len(counts), n_test)]
+    part = np.repeat(np.arange(3), [s.sum() for s in sizes])
     emitter = np.concatenate([np.repeat(np.arange(len(s)), s) for s in sizes])
     number = np.concatenate([np.arange(k) for s in sizes for k in s])
     return part, emitter, number
 
-# %% ../../nbs/data/11_synth.ipynb #490b93d5
-def synth_emitters(
-    n_classes:int=24, # Number of emitters
-    n_max:int=200, # Training messages of the most frequent emitter
-    imbalance_ratio:float=50., # Of the most to the least frequent emitter
-    counts=None, # Training messages of each emitter, instead of the three above
-    n_valid:int=20, # Validation messages of every emitter
-    n_test:int=40, # Test messages of every emitter
-    sample_rate:float=4e6, # Hz
-    target_length:int=512, # Samples in the window; a whole message takes 120 µs
-    snr_db:tuple=(10., 25.), # Range of the signal-to-noise ratio of the pulses, dB
-    spread:EmitterSpread=None, # How far emitters differ; the defaults of `EmitterSpread` when None
-    amplifier:str='rapp', # A name in `amplifiers`
-    seed:int=42, # Names the whole set
-    device='cpu', # Where it is computed
-    batch_size:int=256, # Messages computed at once; changes nothing but speed and memory
-    **kwargs, # `level_db` and `lead_us` of `draw_batch`
-): # A `SignalStore`
-    "A long-tailed set of Mode S messages from emitters that differ only in hardware."
-    from lt_signals.data.io import SignalStore
-    if counts is None: counts = long_tail_counts(n_max, n_classes, imbalance_ratio)
-    counts = [int(c) for c in counts]
-    _check_synth(counts, n_valid, n_test, sample_rate, target_length, kwargs.get('lead_us', 2.), amplifier,
-                 snr_db=snr_db, level_db=kwargs.get('level_db', (-6., 0.)))
-    part,emitter,number = _message_numbers(counts, n_valid, n_test)
-    hardware = draw_emitters(len(counts), spread, seed, device)
-    x,drawn = torch.empty(len(part), 2, target_length),[]
+def _draw_set(seed, part, emitter, number, hardware, target_length, batch_size, device, **kwargs):
+    "Waveforms of all messages, float32 on the CPU, and a table of what was drawn; batch by batch."
+    x,tables = torch.empty(len(part), 2, target_length),[]
     for i in range(0, len(part), batch_size):
         s = slice(i, i + batch_size)
         streams = MessageStreams(seed, emitter[s], number[s] + (part[s] << 28), device)
         mine = {k: v[streams.emitter[:, 0]] for k,v in hardware.items()}
-        x[s],d = draw_batch(streams, mine, snr_db, sample_rate=sample_rate, target_length=target_length,
-                            amplifier=amplifier, **kwargs)
-        drawn.append(pd.DataFrame({k: v.cpu() if isinstance(v, Tensor) else v for k,v in d.items()}))
-    meta = pd.DataFrame(dict(part=np.array(_PARTS)[part])).join(pd.concat(drawn, ignore_index=True))
+        x[s],drawn = draw_batch(streams, mine, target_length=target_length, **kwargs)
+        tables.append(pd.DataFrame({k: v.cpu() if isinstance(v, Tensor) else v
+                                    for k,v in drawn.items()}))
+    return x, pd.concat(tables, ignore_index=True)
+
+# %% ../../nbs/data/11_synth.ipynb #33382f77
+def synth_emitters(
+    n_classes:int=20, # Number of emitters
+    n_max:int=300, # Training messages of the most frequent emitter
+    imbalance_ratio:float=50., # Of the most to the least frequent emitter
+    counts=None, # Training messages of each emitter; replaces the three above
+    n_valid:int=20, # Validation messages of every emitter
+    n_test:int=40, # Test messages of every emitter
+    sample_rate:float=4e6, # Hz
+    target_length:int=512, # Samples in the window; a whole message takes 120 µs
+    snr_db:tuple=(15., 30.), # Range of the signal-to-noise ratio of the pulses, dB
+    level_db:tuple=(-6., 0.), # Range of the pulses' level, dB
+    lead_us:float=2., # A message starts this long after its window, and up to a sample later
+    spread:EmitterSpread=None, # How far emitters differ; the defaults of `EmitterSpread` when None
+    amplifier:str='saleh', # A name in `amplifiers`
+    seed:int=42, # Names the whole set: hardware and messages
+    device='cpu', # Where it is computed
+    batch_size:int=256, # Messages computed at once; changes speed and memory only
+) -> SignalStore: # In memory; `meta`: part, message, snr_db, level_db, start_us
+    "A long-tailed set of Mode S messages from emitters that differ only in hardware."
+    if counts is None: counts = long_tail_counts(n_max, n_classes, imbalance_ratio)
+    counts = [int(c) for c in counts]
+    _check_synth(counts, n_valid, n_test, sample_rate, target_length, lead_us, amplifier,
+                 snr_db=snr_db, level_db=level_db)
+    part,emitter,number = _list_messages(counts, n_valid, n_test)
+    hardware = draw_emitters(len(counts), spread, seed, device)
+    x,drawn = _draw_set(seed, part, emitter, number, hardware, target_length, batch_size, device,
+                        snr_db=snr_db, level_db=level_db, lead_us=lead_us,
+                        sample_rate=sample_rate, amplifier=amplifier)
+    drawn.insert(0, 'part', np.array(_PARTS)[part])
     names = [f'emitter {e:0{len(str(len(counts) - 1))}d}' for e in range(len(counts))]
-    return SignalStore.from_arrays(x, emitter, names, meta, sample_rate)
+    return SignalStore.from_arrays(x, emitter, names, drawn, sample_rate)

@@ -76,7 +76,7 @@ def _check_least(name, v, low):
     if not v >= low: raise LTSError(f'`{name}` ({v}) must be at least {low}')
     return v
 
-# %% ../../nbs/data/15_transforms.ipynb #e538775a
+# %% ../../nbs/data/15_transforms.ipynb #7a00843c
 def _window(x, start, length, circular=False):
     "Samples `start[b] … start[b]+length` of each signal; zero (or wrapped around) outside."
     n = x.shape[-1]
@@ -85,7 +85,7 @@ def _window(x, start, length, circular=False):
     y = x.gather(-1, j[:, None].expand(-1, x.shape[1], -1))
     return y if circular else y*((i >= 0) & (i < n))[:, None]
 
-@transforms.register(source='', off=dict(max_shift=0))
+@transforms.register(off=dict(max_shift=0))
 class RandomTimeShift(SignalTransform):
     "Move the signal by up to `max_shift` samples either way"
     def __init__(self,
@@ -101,8 +101,8 @@ class RandomTimeShift(SignalTransform):
         k = torch.randint(-self.max_shift, self.max_shift+1, (len(x),), generator=self.generator, device=x.device)
         return _window(x, -k, x.shape[-1], self.circular)
 
-# %% ../../nbs/data/15_transforms.ipynb #414d4704
-@transforms.register(source='', everywhere=True, args=dict(target_length=48), off=dict(target_length=64))
+# %% ../../nbs/data/15_transforms.ipynb #1ff4bb28
+@transforms.register(everywhere=True, args=dict(target_length=48), off=dict(target_length=64))
 class RandomCropOrPad(SignalTransform):
     "Cut a random window of `target_length`, or pad at a random place; the centre in validation"
     split_idx = None
@@ -123,8 +123,8 @@ class RandomCropOrPad(SignalTransform):
         start = (where*(abs(spare)+1)).floor().long().clamp_max(abs(spare))
         return _window(x, start if spare >= 0 else -start, self.target_length)
 
-# %% ../../nbs/data/15_transforms.ipynb #3f3bbc96
-@transforms.register(source='', off=dict(scale_range=(1, 1)))
+# %% ../../nbs/data/15_transforms.ipynb #48508339
+@transforms.register(off=dict(scale_range=(1, 1)))
 class RandomAmplitude(SignalTransform):
     "Multiply by a gain drawn from `scale_range`"
     def __init__(self,
@@ -140,8 +140,8 @@ class RandomAmplitude(SignalTransform):
         g = self.rand(x, self.low, self.high)
         return x*(10**(g/20) if self.db else g)[:, None, None]
 
-# %% ../../nbs/data/15_transforms.ipynb #b919b205
-@transforms.register(source='', everywhere=True, random=False)
+# %% ../../nbs/data/15_transforms.ipynb #3aab8df3
+@transforms.register(everywhere=True, random=False)
 class PerSampleNormalize(SignalTransform):
     "Zero mean and unit variance of each signal, over both channels and time"
     split_idx = None
@@ -155,8 +155,8 @@ class PerSampleNormalize(SignalTransform):
         std,mean = torch.std_mean(x, (1, 2), correction=0, keepdim=True)
         return (x-mean)/(std+self.eps)
 
-# %% ../../nbs/data/15_transforms.ipynb #a168e8c2
-@transforms.register(source='', off=dict(std_range=(0, 0)))
+# %% ../../nbs/data/15_transforms.ipynb #40139e38
+@transforms.register(off=dict(std_range=(0, 0)))
 class RandomGaussianNoise(SignalTransform):
     "Add white noise with a standard deviation drawn from `std_range`"
     def __init__(self,
@@ -170,7 +170,7 @@ class RandomGaussianNoise(SignalTransform):
     def apply(self, x):
         return x + self.rand(x, self.low, self.high)[:, None, None]*self.randn(x, *x.shape[1:])
 
-@transforms.register(source='', args=dict(snr_range=(0, 10)), off=dict(snr_range=(math.inf, math.inf)))
+@transforms.register(args=dict(snr_range=(0, 10)), off=dict(snr_range=(math.inf, math.inf)))
 class RandomNoiseSNR(SignalTransform):
     "Add white noise so that signal over noise is drawn from `snr_range` in dB"
     def __init__(self,
@@ -186,14 +186,14 @@ class RandomNoiseSNR(SignalTransform):
         std = x.square().mean((1, 2)).sqrt()*10**(-snr/20)
         return x + std[:, None, None]*self.randn(x, *x.shape[1:])
 
-# %% ../../nbs/data/15_transforms.ipynb #847cf454
+# %% ../../nbs/data/15_transforms.ipynb #37b8693f
 def _rotate(x, phase):
     "Multiply the I/Q batch by exp(j·phase); `phase` in radians, broadcastable to (batch, time)."
     c,s = phase.cos(),phase.sin()
     i,q = x[:, 0],x[:, 1]
     return torch.stack([i*c - q*s, i*s + q*c], 1)
 
-@transforms.register(source='', off=dict(max_offset=0))
+@transforms.register(off=dict(max_offset=0))
 class CarrierOffset(SignalTransform):
     "Shift the spectrum by up to `max_offset` either way"
     def __init__(self,
@@ -208,7 +208,7 @@ class CarrierOffset(SignalTransform):
         turns = self.rand(x, -self.max_offset, self.max_offset)[:, None]*torch.arange(x.shape[-1], device=x.device)
         return _rotate(x, 2*math.pi*turns.frac())
 
-@transforms.register(source='', off=dict(max_phase=0))
+@transforms.register(off=dict(max_phase=0))
 class PhaseRotation(SignalTransform):
     "Rotate the constellation by up to `max_phase` either way"
     def __init__(self,
@@ -221,8 +221,8 @@ class PhaseRotation(SignalTransform):
 
     def apply(self, x): return _rotate(x, self.rand(x, -self.max_phase, self.max_phase)[:, None])
 
-# %% ../../nbs/data/15_transforms.ipynb #256981c7
-@transforms.register(source='', off=dict(p=0.))
+# %% ../../nbs/data/15_transforms.ipynb #ad07d9c9
+@transforms.register(off=dict(p=0.))
 class IQSwap(SignalTransform):
     "Exchange I and Q (mirrors the spectrum)"
     def __init__(self,

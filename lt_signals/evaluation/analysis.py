@@ -76,7 +76,7 @@ def top_k_accuracy(
         right += int((((p > own) | ((p == own) & (classes > t))).sum(1) < k).sum())
     return right/len(y_true)
 
-# %% ../../nbs/evaluation/51_analysis.ipynb #c36d5f1b
+# %% ../../nbs/evaluation/51_analysis.ipynb #dc9a85ae
 GROUP_NAMES = dict(many='majority', medium='medium', few='minority')
 
 class ClassificationAnalyzer:
@@ -86,7 +86,7 @@ class ClassificationAnalyzer:
         grouping:str='auto', # 'absolute', 'quantile' or 'auto', see `class_groups`
         many_thresh:int=100, # 'absolute': strictly more samples than this is a majority class
         few_thresh:int=20, # 'absolute': strictly fewer samples than this is a minority class
-        q_low:float=1/3, # 'quantile': classes up to this quantile of the counts are minority
+        q_low:float=1/3, # 'quantile': classes below this quantile of the counts are minority
         q_high:float=2/3, # 'quantile': classes above this quantile are majority
         classes=None, # Names of the classes; by default 'class_0', 'class_1', …
     ):
@@ -97,84 +97,101 @@ class ClassificationAnalyzer:
         self.classes = [f'class_{i}' for i in range(self.n_classes)] if classes is None \
             else [str(o) for o in classes]
         if len(self.classes) != self.n_classes:
-            raise LTSError(f'`classes` has {len(self.classes)} names for {self.n_classes} class counts')
+            raise LTSError(f'`classes` has {len(self.classes)} names, `class_counts` has '
+                           f'{self.n_classes} entries')
 
     @property
-    def n_classes(self): return len(self.class_counts)
+    def n_classes(self):
+        "Number of classes."
+        return len(self.class_counts)
 
-    def analyze_predictions(self,
-        y_true, # True labels, integers, shape (n,)
-        y_pred, # Predicted labels, integers, shape (n,)
-        y_prob=None, # Class probabilities, shape (n, n_classes); without, ranking scores are None
-    ) -> dict: # Plain Python numbers, ready for JSON; None is "undefined"
-        "All scores of a set of predictions."
-        y_true,y_pred = self._labels('y_true', y_true),self._labels('y_pred', y_pred)
-        if len(y_true) != len(y_pred):
-            raise LTSError(f'`y_pred` has {len(y_pred)} labels, `y_true` has {len(y_true)}')
-        cm = confusion_matrix(y_true, y_pred, labels=np.arange(self.n_classes))
-        support,hits = cm.sum(1),cm.diagonal()
-        scores = class_scores(hits, support, cm.sum(0))
-        return dict(
-            overall=_overall(hits, support, scores) | self._ranking(y_true, y_prob),
-            group_wise={name: _group(self.groups == g, hits, support, scores)
-                        for g,name in GROUP_NAMES.items()},
-            per_class=self._per_class(support, scores),
-            confusion_matrix=cm.tolist(),
-            confusion_matrix_normalized=(cm/np.maximum(support, 1)[:, None]).tolist(),
-            worst_class_recall=_number(np.nanmin(scores[1])),
-            grouping_meta=self._meta(support))
+# %% ../../nbs/evaluation/51_analysis.ipynb #bba9c41f
+@patch
+def analyze_predictions(self:ClassificationAnalyzer,
+    y_true, # True labels, integers, shape (n,)
+    y_pred, # Predicted labels, integers, shape (n,)
+    y_prob=None, # Class probabilities, shape (n, n_classes); without, ranking scores are None
+) -> dict: # Plain Python numbers, ready for JSON; None is "undefined"
+    "All scores of a set of predictions."
+    y_true,y_pred = self._labels('y_true', y_true),self._labels('y_pred', y_pred)
+    if len(y_true) != len(y_pred):
+        raise LTSError(f'`y_pred` has {len(y_pred)} labels, `y_true` has {len(y_true)}')
+    cm = confusion_matrix(y_true, y_pred, labels=np.arange(self.n_classes))
+    support,hits = cm.sum(1),cm.diagonal()
+    scores = class_scores(hits, support, cm.sum(0))
+    return dict(
+        overall=_overall(hits, support, scores) | self._ranking(y_true, y_prob),
+        group_wise={name: _group(self.groups == g, hits, support, scores)
+                    for g,name in GROUP_NAMES.items()},
+        per_class=self._per_class(support, scores),
+        confusion_matrix=cm.tolist(),
+        confusion_matrix_normalized=(cm/np.maximum(support, 1)[:, None]).tolist(),
+        worst_class_recall=float(np.nanmin(scores[1])),
+        grouping_meta=self._meta(support))
 
-    def analyze(self,
-        preds:Predictions, # From `predict`
-    ) -> dict: # As `analyze_predictions`
-        "Analyse what `predict` returned, ranking scores included."
-        return self.analyze_predictions(preds.targets, preds.labels, preds.probs)
+@patch
+def analyze(self:ClassificationAnalyzer,
+    preds:Predictions, # From `predict`
+) -> dict: # As `analyze_predictions`
+    "Analyse what `predict` returned, ranking scores included."
+    return self.analyze_predictions(preds.targets, preds.labels, preds.probs)
 
-# %% ../../nbs/evaluation/51_analysis.ipynb #41a1f659
+# %% ../../nbs/evaluation/51_analysis.ipynb #39be8d7c
 def _overall(hits, support, scores):
     precision,recall,f1 = map(_nanmean, scores)
     accuracy = float(hits.sum()/support.sum())
-    return dict(accuracy=accuracy, balanced_accuracy=recall, macro_precision=precision, macro_recall=recall,
-                macro_f1=f1, micro_f1=accuracy, gmean_recall=_nangmean(scores[1]))
+    return dict(accuracy=accuracy, balanced_accuracy=recall, macro_precision=precision,
+                macro_recall=recall, macro_f1=f1, micro_f1=accuracy,
+                gmean_recall=_nangmean(scores[1]))
 
 def _group(inside, hits, support, scores):
     "Scores of the classes `inside` a group; None where it has no test sample."
     n = int(support[inside].sum())
     precision,recall,f1 = (_nanmean(s[inside]) for s in scores)
+    accuracy = float(hits[inside].sum()/n) if n else None
     worst = float(np.nanmin(scores[1][inside])) if n else None
-    return dict(accuracy=float(hits[inside].sum()/n) if n else None, precision=precision, recall=recall,
-                f1=f1, support=n, worst_class_recall=worst)
+    return dict(accuracy=accuracy, precision=precision, recall=recall, f1=f1, support=n,
+                worst_class_recall=worst)
 
-# %% ../../nbs/evaluation/51_analysis.ipynb #53a7da90
+# %% ../../nbs/evaluation/51_analysis.ipynb #aa64d664
 @patch
 def _ranking(self:ClassificationAnalyzer, y_true, y_prob):
     "Scores that need probabilities; None without them."
     if y_prob is None: return dict(top5=None, macro_auroc=None, macro_auprc=None)
     y_prob = _array(y_prob)
     if y_prob.shape != (len(y_true), self.n_classes):
-        raise LTSError(f'`y_prob` has shape {y_prob.shape}; it must be {(len(y_true), self.n_classes)}')
-    if not np.isfinite(y_prob.sum(dtype=np.float64)): raise LTSError('`y_prob` contains NaN or infinite values')
+        raise LTSError(f'`y_prob` has shape {y_prob.shape}; '
+                       f'it must be {(len(y_true), self.n_classes)}')
+    if not np.isfinite(y_prob.sum(dtype=np.float64)):
+        raise LTSError('`y_prob` contains NaN or infinite values; the model has diverged')
     auroc,auprc = one_vs_rest(y_true, y_prob)
-    return dict(top5=top_k_accuracy(y_true, y_prob), macro_auroc=_nanmean(auroc), macro_auprc=_nanmean(auprc))
+    return dict(top5=top_k_accuracy(y_true, y_prob), macro_auroc=_nanmean(auroc),
+                macro_auprc=_nanmean(auprc))
 
 @patch
 def _per_class(self:ClassificationAnalyzer, support, scores):
+    "Scores, test samples (`support`) and training samples (`frequency`) of each class."
     rows = zip(*scores, support, self.class_counts)
-    return {f'class_{i}': dict(precision=_number(p), recall=_number(r), f1=_number(f), support=int(s),
-                               frequency=int(n)) for i,(p,r,f,s,n) in enumerate(rows)}
+    return {f'class_{i}': dict(precision=_number(p), recall=_number(r), f1=_number(f),
+                               support=int(s), frequency=int(n))
+            for i,(p,r,f,s,n) in enumerate(rows)}
 
 @patch
 def _meta(self:ClassificationAnalyzer, support):
+    "How the classes were grouped, and what the indices of this dictionary stand for."
     members = {name: np.flatnonzero(self.groups == g).tolist() for g,name in GROUP_NAMES.items()}
-    return dict(self.rule, groups=members, classes=self.classes, class_counts=self.class_counts.tolist(),
+    return dict(self.rule, groups=members, classes=self.classes,
+                class_counts=self.class_counts.tolist(),
                 untested=np.flatnonzero(support == 0).tolist())
 
 @patch
 def _labels(self:ClassificationAnalyzer, name, y):
+    "`y` as a checked numpy array."
     y = _array(y)
     if y.ndim != 1 or not len(y) or y.dtype.kind not in 'iu':
-        raise LTSError(f'`{name}` must be integer labels of shape (n,), n > 0; got {y.dtype} of shape {y.shape}')
+        raise LTSError(f'`{name}` must be integer labels of shape (n,), n > 0; '
+                       f'got {y.dtype} of shape {y.shape}')
     if y.min() < 0 or y.max() >= self.n_classes:
-        raise LTSError(f'`{name}` has labels from {y.min()} to {y.max()}; '
-                       f'with {self.n_classes} class counts they must be from 0 to {self.n_classes-1}')
+        raise LTSError(f'`{name}` has labels from {y.min()} to {y.max()}; with {self.n_classes} '
+                       f'class counts they must be from 0 to {self.n_classes-1}')
     return y

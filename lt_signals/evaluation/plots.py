@@ -25,15 +25,16 @@ from ..core.registry import LTSError, Registry
 from .analysis import GROUP_NAMES
 from .metrics import summary_row
 
-# %% ../../nbs/evaluation/54_plots.ipynb #18e89e58
+# %% ../../nbs/evaluation/54_plots.ipynb #864ffb14
 OKABE_ITO = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000']
 GROUP_COLORS = dict(many='#0072B2', medium='#009E73', few='#D55E00')
 GROUP_MARKERS = dict(many='o', medium='s', few='^')
 HOUSE_STYLE = {
-    'font.size': 9, 'axes.titlesize': 10, 'axes.labelsize': 9, 'xtick.labelsize': 8, 'ytick.labelsize': 8,
-    'legend.fontsize': 8, 'legend.frameon': False, 'axes.spines.top': False, 'axes.spines.right': False,
-    'axes.grid': True, 'axes.axisbelow': True, 'grid.color': '.9', 'grid.linewidth': .6,
-    'lines.linewidth': 1.5, 'axes.prop_cycle': cycler(color=OKABE_ITO), 'svg.hashsalt': 'lt_signals'}
+    'font.size': 9, 'axes.titlesize': 10, 'axes.labelsize': 9,
+    'xtick.labelsize': 8, 'ytick.labelsize': 8, 'legend.fontsize': 8, 'legend.frameon': False,
+    'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True,
+    'grid.color': '.9', 'grid.linewidth': .6, 'lines.linewidth': 1.5,
+    'axes.prop_cycle': cycler(color=OKABE_ITO), 'svg.hashsalt': 'lt_signals'} # one hash, same bytes
 
 def house_style():
     "Context manager: matplotlib in the house style."
@@ -51,7 +52,7 @@ def stages_with(
     if not found: raise LTSError(f'`results` has no stage with {key!r}, which this figure draws')
     return found
 
-# %% ../../nbs/evaluation/54_plots.ipynb #e1e49fc0
+# %% ../../nbs/evaluation/54_plots.ipynb #ba3e3914
 figures = Registry('figure')
 
 def register_figure(
@@ -59,7 +60,7 @@ def register_figure(
     needs:str, # Key that at least one stage must have: 'history', 'test' or 'calibration'
     figsize:tuple=(7, 2.6), # Width and height in inches
 ):
-    "Decorator for `f(stages, ax, **kwargs) -> ax`; the result is called as `f(results, ax=None, **kwargs)`."
+    "Decorator: make `f(stages, ax)` a figure `f(results, ax=None)` and register it."
     def _add(f):
         @wraps(f)
         def _draw(results, ax=None, **kwargs):
@@ -70,7 +71,7 @@ def register_figure(
         return figures.register(name, needs=needs, figsize=figsize)(_draw)
     return _add
 
-# %% ../../nbs/evaluation/54_plots.ipynb #53efc2e2
+# %% ../../nbs/evaluation/54_plots.ipynb #4f50edb7
 def _plot_history(stages, ax, keys, ylabel):
     "Lines of `keys` over the epochs of all stages, with the stages marked off."
     start,lines = 0,{}
@@ -81,7 +82,8 @@ def _plot_history(stages, ax, keys, ylabel):
             y = [_nan(r.get(key)) for r in rows]
             lines[key], = ax.plot(x, y, color=color, marker='.', ms=4, label=key.replace('_', ' '))
         if start: ax.axvline(start + .5, color='.6', lw=.8, ls='--')
-        ax.text(start + .6, 1.02, stage['name'], transform=ax.get_xaxis_transform(), fontsize=8, color='.3')
+        ax.text(start + .6, 1.02, stage['name'], transform=ax.get_xaxis_transform(), fontsize=8,
+                color='.3')
         start += len(rows)
     ax.set(xlabel='epoch', ylabel=ylabel, xlim=(.5, start + .5))
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -109,7 +111,7 @@ def plot_training_metrics(
     keys = dict.fromkeys(k for s in results for r in s['history'] for k in r if k not in other)
     return _plot_history(results, ax, list(keys), 'validation score')
 
-# %% ../../nbs/evaluation/54_plots.ipynb #d3d277dc
+# %% ../../nbs/evaluation/54_plots.ipynb #acd0cc45
 class ClassOrder:
     "The classes of an analysis, from the most to the least frequent."
     def __init__(self,
@@ -122,10 +124,14 @@ class ClassOrder:
         self.names = [meta['classes'][i] for i in self.order]
         group = {i: g for g,name in GROUP_NAMES.items() for i in meta['groups'][name]}
         self.groups = np.array([group[i] for i in self.order])
-        self.recall = np.array([_nan(test['per_class'][f'class_{i}']['recall']) for i in self.order])
+        scores = [test['per_class'][f'class_{i}'] for i in self.order]
+        self.recall = np.array([_nan(s['recall']) for s in scores])
 
     def __len__(self): return len(self.order)
-    def colors(self): return [GROUP_COLORS[g] for g in self.groups]
+
+    def colors(self):
+        "Group colour of each class."
+        return [GROUP_COLORS[g] for g in self.groups]
 
     def ticks(self,
         axis, # `ax.xaxis` or `ax.yaxis`
@@ -133,7 +139,7 @@ class ClassOrder:
     ):
         "Name the classes on `axis`, thinned out to a readable number."
         at = np.arange(0, len(self), -(-len(self)//most))
-        names = [n if len(n) <= 16 else n[:15] + '…' for n in (self.names[i] for i in at)]
+        names = [n if len(n) <= 16 else f'{n[:9]}…{n[-6:]}' for n in (self.names[i] for i in at)]
         room = 7*axis.figure.get_figwidth() # characters that fit side by side
         turn = axis.axis_name == 'x' and sum(map(len, names)) + len(names) > room
         axis.set_ticks(at, names, rotation=90 if turn else 0)
@@ -144,15 +150,16 @@ class ClassOrder:
                    if (n := int((self.groups == g).sum()))]
         ax.legend(handles=handles, title='classes', loc='center left', bbox_to_anchor=(1, .5))
 
-# %% ../../nbs/evaluation/54_plots.ipynb #fedd7238
+# %% ../../nbs/evaluation/54_plots.ipynb #331e5791
 def _class_bars(ax, classes, height):
-    ax.bar(np.arange(len(classes)), height, color=classes.colors(), width=.85 if len(classes) <= 40 else 1)
+    width = .85 if len(classes) <= 40 else 1
+    ax.bar(np.arange(len(classes)), height, color=classes.colors(), width=width)
     ax.grid(False, axis='x')
     ax.set(xlim=(-.6, len(classes) - .4), xlabel='class, most frequent first')
     classes.ticks(ax.xaxis)
     classes.legend(ax)
 
-@register_figure('class_distribution', needs='test')
+@register_figure('class_distribution', needs='test', figsize=(7, 2.8))
 def plot_class_distribution(
     results, # Stages with 'test'; the last one is drawn
     ax=None, # Axes to draw on
@@ -166,8 +173,8 @@ def plot_class_distribution(
     ax.yaxis.set_major_formatter('{x:,.0f}')
     return ax
 
-# %% ../../nbs/evaluation/54_plots.ipynb #7209be05
-@register_figure('class_recall', needs='test')
+# %% ../../nbs/evaluation/54_plots.ipynb #3e066f6c
+@register_figure('class_recall', needs='test', figsize=(7, 2.8))
 def plot_class_recall(
     results, # Stages with 'test'; the last one is drawn
     ax=None, # Axes to draw on
@@ -185,7 +192,7 @@ def plot_class_recall(
 
 def _title(stage, text): return f'{stage["name"]} – {text}' if stage['name'] else text
 
-# %% ../../nbs/evaluation/54_plots.ipynb #51a94c08
+# %% ../../nbs/evaluation/54_plots.ipynb #63ed322d
 @register_figure('count_vs_recall', needs='test', figsize=(5.5, 3))
 def plot_count_vs_recall(
     results, # Stages with 'test'; the last one is drawn
@@ -193,10 +200,11 @@ def plot_count_vs_recall(
 ):
     "Test recall of each class against its number of training samples."
     classes = ClassOrder(results[-1]['test'])
+    counts = np.maximum(classes.counts, .5) # a class without training samples stands left of 1
     for g,color in GROUP_COLORS.items():
         at = classes.groups == g
-        if at.any(): ax.scatter(classes.counts[at], classes.recall[at], s=26, color=color, marker=GROUP_MARKERS[g],
-                                alpha=.8, lw=0, label=g, clip_on=False)
+        if at.any(): ax.scatter(counts[at], classes.recall[at], s=26, color=color, lw=0,
+                                marker=GROUP_MARKERS[g], alpha=.8, label=g, clip_on=False)
     ax.set(xscale='log', ylim=(0, 1.02), xlabel='training samples', ylabel='recall',
            title=_title(results[-1], 'recall by training samples'))
     ax.xaxis.set_major_formatter('{x:,.0f}')
@@ -251,19 +259,20 @@ def plot_confusion_normalized(
     "Confusion matrix as shares of the true class: the diagonal is the recall."
     return _plot_confusion(results[-1], ax, normalize=True)
 
-# %% ../../nbs/evaluation/54_plots.ipynb #33cf885a
+# %% ../../nbs/evaluation/54_plots.ipynb #9b302554
 @register_figure('group_comparison', needs='test')
 def plot_group_comparison(
     results, # Stages with 'test'
     ax=None, # Axes to draw on
 ):
-    "Mean recall of each group after each stage, with overall accuracy and the harmonic mean of many and few."
+    "Mean recall of each group after each stage, with overall accuracy and harmonic mean."
     rows = [summary_row(s['test']) for s in results]
     x = np.arange(len(rows))
     for i,(key,color) in enumerate((GROUP_COLORS | dict(overall='.65', HM='.2')).items()):
         y = np.array([_nan(r[key]) for r in rows], dtype=float)
         bars = ax.bar(x + .17*(i - 2), y, .15, color=color, label=key)
-        ax.bar_label(bars, ['' if np.isnan(v) else f'{100*v:.0f}' for v in y], fontsize=7, padding=1)
+        values = ['' if np.isnan(v) else f'{100*v:.0f}' for v in y]
+        ax.bar_label(bars, values, fontsize=7, padding=1)
     ax.grid(False, axis='x')
     ax.set(ylim=(0, 1.08), ylabel='score', xlim=(-.6, len(rows) - .4))
     ax.set_xticks(x, [s['name'] for s in results])

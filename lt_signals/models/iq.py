@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['ConvNetADSB', 'ResidualBlock', 'ResNet1D']
 
-# %% ../../nbs/models/21_iq.ipynb #9e536101
+# %% ../../nbs/models/21_iq.ipynb #a6010352
 from torch import nn
 
 from ..core.registry import LTSError
-from .layers import (GlobalMeanPool, SignalModel, SqueezeExcite, conv_block, models,
-                                      receptive_field)
+from .layers import (GlobalMeanPool, SignalModel, SqueezeExcite, conv_block,
+                                      models, receptive_field)
 
 # %% ../../nbs/models/21_iq.ipynb #b6699d10
 @models.register()
@@ -39,7 +39,7 @@ class ConvNetADSB(SignalModel):
                          dropout_rate, head, **head_options)
         self.receptive_field = receptive_field(zip(self.kernels, self.strides))
 
-# %% ../../nbs/models/21_iq.ipynb #5d6f6f06
+# %% ../../nbs/models/21_iq.ipynb #28efb3f8
 class ResidualBlock(nn.Module):
     "Two convolutions beside a shortcut (He et al. 2016, arXiv:1512.03385, figure 2)."
     def __init__(self,
@@ -53,8 +53,8 @@ class ResidualBlock(nn.Module):
         norm = dict(norm_kind=norm_kind, batch_size=batch_size)
         self.convs = nn.Sequential(conv_block(c_in, c_out, 3, stride, **norm),
                                    conv_block(c_out, c_out, 3, act=False, **norm))
-        same = c_in == c_out and stride == 1
-        self.shortcut = nn.Identity() if same else conv_block(c_in, c_out, 1, stride, act=False, **norm)
+        self.shortcut = (nn.Identity() if c_in == c_out and stride == 1 else
+                         conv_block(c_in, c_out, 1, stride, act=False, **norm))
 
     def forward(self, x): return (self.convs(x) + self.shortcut(x)).relu()
 

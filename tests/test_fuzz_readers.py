@@ -1,0 +1,245 @@
+"""Damaged and hostile files: every reader refuses with `SignalFileError`, or reads; it never crashes, hangs or eats memory.
+
+300 mutants a format; 3,000 with `-m slow`. Mutants run in forked children, so that a crash is seen as such.
+"""
+import json, os, pickle, resource, select, signal, time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from lt_signals.core.registry import SignalFileError
+from lt_signals.data import io
+from lt_signals.data.io import SignalStore, open_signals, write_signals
+
+pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs os.fork')
+n_samples,n_time = 12,64
+max_seconds,max_growth = 5., 2**28  # per mutant; bytes over a whole batch of mutants
+batch = 150
+
+
+# Sample files: each maker writes one valid file and returns (file to damage, file or folder to open).
+
+def iq(): return np.random.default_rng(7).normal(size=(n_samples, 2, n_time)).astype(np.float32)
+def labels(): return np.arange(n_samples) % 3
+def store(): return SignalStore.from_arrays(iq(), labels(), ['a', 'b', 'c'], dict(snr_db=np.arange(12.)), 2e6)
+
+def written(suffix, damaged=None):
+    def make(folder):
+        path = write_signals(store(), folder/f'set{suffix}')
+        return (path.with_suffix(damaged) if damaged else path), path
+    return make
+
+def make_npz_zipped(folder):
+    np.savez_compressed(folder/'set.npz', X=iq(), Y=labels(), snr=np.arange(12))
+    return folder/'set.npz', folder/'set.npz'
+
+def make_hdf5_zipped(folder, **options):
+    with h5py.File(folder/'set.hdf5', 'w') as f:
+        f.create_dataset('X', data=iq(), chunks=(4, 2, n_time), compression='gzip', **options)
+        f['Y'],f['names'] = labels(), [f'n{i}' for i in range(n_samples)]
+    return folder/'set.hdf5', folder/'set.hdf5'
+
+def make_hdf5_checked(folder): return make_hdf5_zipped(folder, fletcher32=True)
+
+def make_mat_plain(folder):
+    cells = np.empty(n_samples, object)
+    cells[:] = [x[:, :20+i] for i,x in enumerate(iq())]
+    savemat(folder/'set.mat', dict(signals=cells, labels=labels(), meta=dict(snr_db=np.arange(12.))))
+    return folder/'set.mat', folder/'set.mat'
+
+def make_mat_73(folder):
+    with h5py.File(folder/'set.mat', 'w', userblock_size=512) as f:
+        z = np.empty((n_time, n_samples), [('real', 'f8'), ('imag', 'f8')])
+        z['real'],z['imag'] = iq()[:, 0].T,iq()[:, 1].T
+        f.create_dataset('x', data=z).attrs['MATLAB_class'] = np.bytes_('double')
+        f.create_dataset('y', data=labels()[None]).attrs['MATLAB_class'] = np.bytes_('double')
+    return folder/'set.mat', folder/'set.mat'
+
+def make_rml2016(folder, protocol=2):
+    frames = {(m, s): iq()[:3]*.006 for m in ('BPSK', 'QPSK') for s in (-2, 0)}
+    (folder/'set.pkl').write_bytes(pickle.dumps(frames, protocol))
+    return folder/'set.pkl', folder/'set.pkl'
+
+def make_rml2016_text(folder): return make_rml2016(folder, 0)
+
+def write_xyz(path, mods, snr):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, 'w') as f:
+        f['X'],f['Y'],f['Z'] = iq().transpose(0, 2, 1)[:len(mods)],np.eye(24)[mods],np.full((len(mods), 1), snr)
+    return path
+
+def make_rml2018(folder): return (write_xyz(folder/'set.h5', range(12), 10),)*2
+
+def make_split_hdf5(folder):
+    for m,mod in ((3, 'BPSK'), (4, 'QPSK')):
+        path = write_xyz(folder/'split'/mod/'SNR_10'/f'{mod}_SNR_10.h5', [m]*6, 10)
+    return path, folder/'split'
+
+def raw_capture(folder, suffix, dtype):
+    x = np.zeros((4096, 2))
+    x[1024:3072] = np.random.default_rng(3).normal(size=(2048, 2))
+    x = x if dtype == np.float32 else x*30 + (127.5 if dtype == np.uint8 else 0)
+    x.astype(dtype).tofile(folder/f'set{suffix}')
+    return folder/f'set{suffix}', folder/f'set{suffix}'
+
+def make_cu8(folder): return raw_capture(folder, '.cu8', np.uint8)
+def make_cs16(folder): return raw_capture(folder, '.cs16', np.int16)
+def make_cf32(folder): return raw_capture(folder, '.cf32', np.float32)
+
+def sigmf(folder):
+    from sigmf import SigMFFile
+    data = folder/'set.sigmf-data'
+    raw_capture(folder, '.sigmf-data', np.float32)
+    meta = SigMFFile(data_file=str(data), global_info={'core:datatype': 'cf32_le', 'core:sample_rate': 2e6, 'core:version': '1.0.0'})
+    meta.add_capture(0)
+    meta.add_annotation(1024, 1024, {'core:label': 'a'})
+    meta.add_annotation(2048, 1024, {'core:label': 'b'})
+    meta.tofile(str(folder/'set.sigmf-meta'))
+    return meta
+
+def make_sigmf_meta(folder):
+    sigmf(folder)
+    return folder/'set.sigmf-meta', folder/'set.sigmf-meta'
+
+def make_sigmf_data(folder):
+    sigmf(folder)
+    return folder/'set.sigmf-data', folder/'set.sigmf-meta'
+
+def make_sigmf_archive(folder):
+    sigmf(folder).archive(str(folder/'packed.sigmf'))
+    return folder/'packed.sigmf', folder/'packed.sigmf'
+
+makers = dict(npy=written('.npy'), npy_json=written('.npy', '.json'), npz=written('.npz'), npz_zipped=make_npz_zipped,
+    hdf5=written('.h5'), hdf5_zipped=make_hdf5_zipped, hdf5_checked=make_hdf5_checked, mat=written('.mat'), mat_plain=make_mat_plain,
+    mat_73=make_mat_73, rml2016=make_rml2016, rml2016_text=make_rml2016_text, rml2018=make_rml2018, split_hdf5=make_split_hdf5,
+    cu8=make_cu8, cs16=make_cs16, cf32=make_cf32, sigmf_meta=make_sigmf_meta, sigmf_data=make_sigmf_data, sigmf_archive=make_sigmf_archive)
+
+
+# Mutants
+
+edges = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 2**31-1, 2**31, 2**32-1, 2**62, 2**63-1, 2**63, 2**64-1]
+
+def place(rng, n):
+    "A position: anywhere, or near the start or end, where headers are."
+    near = min(n, 600)
+    return int([rng.integers(n), rng.integers(near), n - 1 - rng.integers(near)][rng.integers(3)])
+
+def mutant(data, rng):
+    "Cut off, flip up to eight bytes, or put an edge integer somewhere."
+    data,kind = bytearray(data),rng.integers(3)
+    if kind == 0: return bytes(data[:place(rng, len(data))])
+    if kind == 1:
+        for _ in range(rng.integers(1, 9)): data[place(rng, len(data))] ^= int(rng.integers(1, 256))
+        return bytes(data)
+    width,at = int(2**rng.integers(4)), place(rng, len(data))
+    value = (edges[rng.integers(len(edges))] % 2**(8*width)).to_bytes(width, ['little', 'big'][rng.integers(2)])
+    return bytes(data[:at] + value + data[at+width:])
+
+
+# One mutant, in the child
+
+def try_open(path):
+    "'read' or 'refused', or what went wrong."
+    try:
+        s = open_signals(path)
+        x = s.take(sorted({0, len(s)//2, len(s)-1}))
+        ok = torch.isfinite(x).all() and x.shape[1:] == (s.n_channels, s.target_length) and len(s.meta) == len(s.labels)
+        return 'read' if ok and s.labels.max() < max(len(s.classes), 1) else f'nonsense was read: {s!r}'
+    except SignalFileError as e:
+        if 'MemoryError' in str(e): return f'asked for too much memory: {e}'
+        if not (Path(e.path).name in str(e) and e.problem and e.remedy): return f'error without file, reason or remedy: {e}'
+        return 'refused'
+    except BaseException as e: return f'{type(e).__name__}: {e}'
+
+def child(target, opened, data, seeds, out):
+    torch.set_num_threads(1)
+    used = int(Path('/proc/self/statm').read_text().split()[0])*resource.getpagesize() if Path('/proc').exists() else 2**36
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, resource.RLIM_INFINITY))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for seed in seeds:
+        target.write_bytes(mutant(data, np.random.default_rng(seed)))
+        start,outcome = time.perf_counter(),try_open(opened)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)*1024
+        if grown > max_growth: outcome = f'memory grew by {grown:,} bytes'
+        out.write(json.dumps([seed, outcome, time.perf_counter() - start]) + '\n')
+        out.flush()
+
+def run_batch(target, opened, data, seeds):
+    "Outcomes of a batch, from a forked child; a crash or a hang ends the batch."
+    r,w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(r)
+        with os.fdopen(w, 'w') as out:
+            try: child(target, opened, data, seeds, out)
+            finally:
+                out.flush()
+                io._mat_process.stop()
+                os._exit(0)
+    os.close(w)
+    done = []
+    with os.fdopen(r, 'rb', buffering=0) as f:
+        lines = b''
+        while select.select([f], [], [], 4*max_seconds)[0]:
+            got = f.read(2**16)
+            if not got: break
+            lines += got
+        else: os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    done = [json.loads(l) for l in lines.splitlines()]
+    if len(done) < len(seeds): done.append([seeds[len(done)], f'crashed or hung (status {status})', 0.])
+    return done
+
+def fuzz(name, n, folder):
+    target,opened = makers[name](folder)
+    data = target.read_bytes()
+    assert try_open(opened) == 'read', try_open(opened)
+    done = []
+    for a in range(0, n, batch): done += run_batch(target, opened, data, list(range(a, min(a + batch, n))))
+    bad = [d for d in done if d[1] not in ('read', 'refused') or d[2] > max_seconds]
+    said = {k: sum(d[1] == k for d in done) for k in ('read', 'refused')}
+    print(f'{name}: {said}, slowest {max(d[2] for d in done):.2f} s')
+    assert not bad, bad[:5]
+    assert len(done) == n and said['refused'] > 0
+
+@pytest.mark.parametrize('name', makers)
+def test_mutants(name, tmp_path): fuzz(name, 300, tmp_path)
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', makers)
+def test_many_mutants(name, tmp_path): fuzz(name, 3000, tmp_path)
+
+def test_every_reader_is_fuzzed(tmp_path):
+    "A new reader needs a sample file here."
+    io._load_readers()
+    found = set()
+    for name,make in makers.items():
+        (tmp_path/name).mkdir()
+        found.add(io.detect_format(make(tmp_path/name)[1]))
+    rest = set(io.readers) - found
+    assert rest <= {'cu8', 'cs8', 'cs16', 'cf32'}, rest  # these are `captures` by another name
+
+
+# Writing
+
+@pytest.mark.parametrize('suffix', ['.h5', '.npy', '.npz', '.mat'])
+def test_killed_writer_leaves_whole_files(suffix, tmp_path):
+    "A writer killed at any moment leaves the old file, the new one or none."
+    rng,old = np.random.default_rng(1),store()
+    new = SignalStore.from_arrays(np.tile(iq(), (40, 1, 1)), np.tile(labels(), 40))
+    for i in range(12):
+        path = tmp_path/f'{i}{suffix}'
+        if i % 2: write_signals(old, path)
+        pid = os.fork()
+        if pid == 0:
+            while True: write_signals(new, path)
+        time.sleep(float(rng.uniform(0, .03)))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if not path.exists(): continue
+        try: assert len(open_signals(path)) in (len(old), len(new))
+        except SignalFileError: assert suffix == '.npy'  # two files: the array does not fit its labels, and this is noticed

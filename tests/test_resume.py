@@ -1,0 +1,120 @@
+"""A run that is killed (`kill -9`) and resumed ends with the very weights of the run that was left alone.
+
+Real processes, real SIGKILLs: in stage 1, in stage 2, and in the middle of writing a checkpoint. The data are
+shuffled, resampled and augmented, the network has dropout and BatchNorm, and training stops early.
+"""
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+STAGES = 'stage1', 'stage2', 'stage3'
+
+
+def make_run(folder):
+    "A small run with everything random that training has; its results, and its weights by name."
+    import numpy as np
+    from lt_signals.core.registry import setup_seed
+    from lt_signals.data.io import SignalStore
+    from lt_signals.data.loaders import build_dataloaders
+    from lt_signals.training.stages import Stage1, Stage2, Stage3, emitter_learner, fit_stages
+
+    rng = np.random.default_rng(0)
+    y = np.concatenate([np.repeat(np.arange(5), n) for n in ([40, 20, 10, 6, 4], [6]*5, [6]*5)])
+    x = np.exp(2j*np.pi*(.03 + .02*y)[:, None]*np.arange(48)) + .7*rng.normal(size=(len(y), 48))
+    store = SignalStore.from_arrays(np.stack([x.real, x.imag], 1).astype(np.float32), y)
+    split = np.arange(80), np.arange(80, 110), np.arange(110, 140)
+    dls = build_dataloaders(store, split=split, batch_size=16, augment=['RandomTimeShift', 'RandomGaussianNoise'])
+    setup_seed(os.getpid())  # weights made anew differ in every process: the checkpoint must bring the right ones
+    if not (Path(folder)/'state.pt').exists(): setup_seed(1)
+    learn = emitter_learner(dls, 'ResNet1D', depth=2, width=4, dropout_rate=.3)
+    stages = [Stage1(epochs=6, lr=1e-2, sampler='progressive_power', drw_start=.5, schedule='plateau', patience=4,
+                     monitor='valid_loss'),
+              Stage2(mode='lws', epochs=4, lr=1e-1, optimizer='SGD', schedule='cosine_warmup_restarts'),
+              Stage3(mode='tau_norm')]
+    with learn.no_bar(), learn.no_logging():
+        return fit_stages(learn, stages, path=folder, resume=True, seed=3)
+
+
+def kill_at(when):
+    "Arrange a SIGKILL of this process: 'stage epoch batch', or 'write n' in the middle of the n-th checkpoint."
+    from lt_signals.training import callbacks, stages
+    name, *numbers = when.split()
+    die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    if name == 'write':
+        count, real = iter(range(1, 1000)), os.replace
+        def replace(src, dst):
+            if str(dst).endswith('state.pt') and next(count) == int(numbers[0]):
+                data = Path(src).read_bytes()
+                Path(src).write_bytes(data[:len(data)//2])  # half of it has reached the disk
+                die()
+            real(src, dst)
+        callbacks.os.replace = replace
+        return
+    epoch, batch = map(int, numbers)
+    def before_batch(self):
+        if self.training and (self.epoch, self.iter) == (epoch, batch): die()
+    fit = stages._fit
+    def _fit(learn, stage, seed, checkpointer, counts, amp, cbs):
+        if stage.name == name: cbs = [callbacks.Callback(before_batch=before_batch)]
+        return fit(learn, stage, seed, checkpointer, counts, amp, cbs)
+    stages._fit = _fit
+
+
+def process(folder, when):
+    "What one process does: perhaps arrange its end, train, write the results."
+    if when: kill_at(when)
+    results = make_run(folder)
+    (folder/'results.json').write_text(json.dumps(results))
+
+
+def train(folder, when=''):
+    "Train in a new process, forked from a server that has done nothing but import; its exit status."
+    os.environ['OMP_NUM_THREADS'] = '1'
+    ctx = multiprocessing.get_context('forkserver')
+    ctx.set_forkserver_preload(['lt_signals.training.stages', 'lt_signals.data.loaders', 'lt_signals.models.iq'])
+    p = ctx.Process(target=process, args=(folder, when))
+    p.start()
+    p.join()
+    assert p.exitcode in (0, -signal.SIGKILL), f'the training process failed with {p.exitcode}'
+    return p.exitcode
+
+
+def outcome(folder):
+    "Weights after every stage as bytes, and the results without their timings."
+    results = json.loads((folder/'results.json').read_text())
+    for r in results: r.pop('seconds')
+    return {s: (folder/f'{s}.safetensors').read_bytes() for s in STAGES}, results
+
+
+def check(tmp_path, kills):
+    alone, killed = tmp_path/'alone', tmp_path/'killed'
+    assert train(alone) == 0
+    for when in kills: assert train(killed, when) == -signal.SIGKILL, f'{when!r} did not kill the run'
+    assert train(killed) == 0
+    weights, results = outcome(alone)
+    weights2, results2 = outcome(killed)
+    for s in STAGES: assert weights[s] == weights2[s], f'weights after {s} differ'
+    assert results == results2
+
+
+posix = pytest.mark.skipif(os.name != 'posix', reason='needs SIGKILL')
+
+
+@posix
+def test_killed_in_stage1_stage2_and_while_writing(tmp_path):
+    check(tmp_path, ['stage1 3 2', 'write 3', 'stage2 2 3'])
+
+
+@posix
+@pytest.mark.slow
+def test_killed_many_times_at_random(tmp_path):
+    import random
+    draw = random.Random(0)
+    kills = [f'stage1 {e} {draw.randrange(4)}' for e in range(1, 6)] + ['write 1', 'write 2']
+    kills += [f'stage2 {e} {draw.randrange(4)}' for e in range(4)] + ['write 1', 'write 2']
+    check(tmp_path, kills)
+
