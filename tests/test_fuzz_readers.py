@@ -40,8 +40,13 @@ def make_npz_zipped(folder):
 def make_hdf5_zipped(folder, **options):
     with h5py.File(folder/'set.hdf5', 'w') as f:
         f.create_dataset('X', data=iq(), chunks=(4, 2, n_time), compression='gzip', **options)
-        f['Y'],f['names'] = labels(), [f'n{i}' for i in range(n_samples)]
+        f['Y'],f['names'] = labels(),np.array([b'n%d' % i for i in range(n_samples)])
     return folder/'set.hdf5', folder/'set.hdf5'
+
+def make_hdf5_text(folder):
+    "Labels as text of variable length, which lies in a heap."
+    with h5py.File(folder/'set.h5', 'w') as f: f['X'],f['Y'] = iq(),[f'class {i}' for i in labels()]
+    return folder/'set.h5', folder/'set.h5'
 
 def make_hdf5_checked(folder): return make_hdf5_zipped(folder, fletcher32=True)
 
@@ -114,7 +119,7 @@ def make_sigmf_archive(folder):
     return folder/'packed.sigmf', folder/'packed.sigmf'
 
 makers = dict(npy=written('.npy'), npy_json=written('.npy', '.json'), npz=written('.npz'), npz_zipped=make_npz_zipped,
-    hdf5=written('.h5'), hdf5_zipped=make_hdf5_zipped, hdf5_checked=make_hdf5_checked, mat=written('.mat'), mat_plain=make_mat_plain,
+    hdf5=written('.h5'), hdf5_text=make_hdf5_text, hdf5_zipped=make_hdf5_zipped, hdf5_checked=make_hdf5_checked, mat=written('.mat'), mat_plain=make_mat_plain,
     mat_73=make_mat_73, rml2016=make_rml2016, rml2016_text=make_rml2016_text, rml2018=make_rml2018, split_hdf5=make_split_hdf5,
     cu8=make_cu8, cs16=make_cs16, cf32=make_cf32, sigmf_meta=make_sigmf_meta, sigmf_data=make_sigmf_data, sigmf_archive=make_sigmf_archive)
 

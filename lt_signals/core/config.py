@@ -48,7 +48,7 @@ class DataConfig:
     batch_size:int = opt(128, 'signals a batch')
     augment:List[Any] = opt([], 'training augmentations, names or {name: {option: value}}')
 
-# %% ../../nbs/core/02_config.ipynb #e9c66228
+# %% ../../nbs/core/02_config.ipynb #f8555e00
 @dataclass
 class SynthConfig:
     "The synthetic emitters, used where `data.path` is null."
@@ -63,8 +63,8 @@ class SynthConfig:
 @dataclass
 class ModelConfig:
     "The network."
-    name:str = opt('ResNet1D', 'a name of the registry `models`')
-    options:Dict[str, Any] = opt({'width': 16}, "further arguments of the model, e.g. '{depth: 3, width: 32}'")
+    name:str = opt('ConvNetADSB', 'a name of the registry `models`')
+    options:Dict[str, Any] = opt({}, "further arguments of the model, e.g. '{depth: 3, width: 32}'")
     weights:Optional[str] = opt(None, 'file of weights to start from')
 
 # %% ../../nbs/core/02_config.ipynb #672ba2a4

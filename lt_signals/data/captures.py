@@ -155,7 +155,7 @@ def window_levels(
     level = total(np.nan_to_num(power)*np.diff(edges))/min(window, n)
     return start, np.where(total(np.isnan(power)) > 0, np.nan, level)
 
-# %% ../../nbs/data/10b_captures.ipynb #38c1aa02
+# %% ../../nbs/data/10b_captures.ipynb #163fd8ec
 _keeps = 'even', 'strongest', 'random'
 
 def find_windows(
@@ -163,6 +163,7 @@ def find_windows(
     window:int=1024, # Samples a window; a shorter recording gives one window, padded with zeros
     hop:int=None, # Samples from one window to the next; `window` when None
     gate_db:float=6., # Keep windows this far above the noise floor; None keeps all
+    range_db:float=None, # Keep windows at most this far below the strongest; None keeps all
     max_windows:int=None, # Keep at most this many
     keep:str='even', # Which, where there are more: 'even' (spread out), 'strongest' or 'random'
     seed:int=42, # Seed of 'random', with the name of the recording
@@ -173,7 +174,9 @@ def find_windows(
     start,level = window_levels(power, rec.n, window, hop or window)
     level = 10*np.log10(np.maximum(level, 1e-30)/noise_floor(power, rec.format.quantum))
     level[np.isnan(level)] = np.inf
-    at = np.arange(len(start)) if gate_db is None else np.flatnonzero(level >= gate_db)
+    least = -np.inf if gate_db is None else gate_db
+    if range_db is not None: least = max(least, level.max() - range_db)
+    at = np.flatnonzero(level >= least)
     if not len(at): at = np.array([level.argmax()])
     if max_windows and len(at) > max_windows: at = _thin(at, level, max_windows, keep, seed, rec.name)
     return start[at], level[at].astype(np.float32)
@@ -316,7 +319,7 @@ def _read_table(table):
         raise SignalFileError(table, f'{twice!r} has two rows.', field='path', remedy='keep one.')
     return rows
 
-# %% ../../nbs/data/10b_captures.ipynb #f33dbc4b
+# %% ../../nbs/data/10b_captures.ipynb #6aa2c1c8
 def read_captures(
     path, # A raw file, or a folder of them
     sample_format:str=None, # 'cu8', 'cs8', 'cs16' or 'cf32'; by each file's suffix when None
@@ -327,6 +330,7 @@ def read_captures(
     window:int=1024, # Samples a window
     hop:int=None, # Samples from one window to the next; `window` when None
     gate_db:float=6., # Keep windows this far above the noise floor; None keeps all
+    range_db:float=None, # Keep windows at most this far below the recording's strongest; None keeps all
     max_windows_per_capture:int=None, # Keep at most this many of a file
     keep:str='even', # Which: 'even' (spread out), 'strongest' or 'random'
     seed:int=42, # Seed of 'random'
@@ -341,7 +345,7 @@ def read_captures(
     if label is not None and not any(labels): labels = [label]*len(files)
     recs = [open_recording(f, sample_format, name=n, iq_order=iq_order, sample_rate=sample_rate)
             for f,n in zip(files, names)]
-    found = [find_windows(r, window, hop, gate_db, max_windows_per_capture, keep, seed) for r in recs]
+    found = [find_windows(r, window, hop, gate_db, range_db, max_windows_per_capture, keep, seed) for r in recs]
     return _windows_source(recs, found, window, labels, groups, path)
 
 def _windows_source(recs, found, window, labels, groups, path):
@@ -487,7 +491,7 @@ def _annotated(meta, segments, path):
                                   field=f'annotations[{k}]', remedy='correct or delete the annotation.')
         yield s, start - segments[s][1], min(end, ends[s]) - start, note.get('core:label'), np.nan
 
-# %% ../../nbs/data/10b_captures.ipynb #25f73f29
+# %% ../../nbs/data/10b_captures.ipynb #4b9c8e6e
 def _looks_like_sigmf(path) -> bool:
     "A folder that holds SigMF recordings, directly or one folder down."
     path = Path(path)
@@ -502,6 +506,7 @@ def read_sigmf(
     window:int=1024, # Samples a window, for recordings without annotations
     hop:int=None, # As in `find_windows`
     gate_db:float=6., # As in `find_windows`
+    range_db:float=None, # As in `find_windows`
     max_windows_per_capture:int=None, # Keep at most this many of a capture segment
     keep:str='even', # As in `find_windows`
     seed:int=42, # Seed of 'random'
@@ -514,7 +519,7 @@ def read_sigmf(
         segments = list(_segments(meta, *part, file))
         notes = sorted(_annotated(meta, segments, file), key=lambda r: r[:2])
         if not notes: notes = [(s, a, min(window, rec.n), None, db) for s,(rec,*_) in enumerate(segments) for a,db in
-            zip(*find_windows(rec, window, hop, gate_db, max_windows_per_capture, keep, seed))]
+            zip(*find_windows(rec, window, hop, gate_db, range_db, max_windows_per_capture, keep, seed))]
         rows += [(len(recs) + s, *rest) for s,*rest in notes]
         recs += [rec for rec,*_ in segments]
         centre += [c.get('core:frequency', np.nan) for *_,c in segments]

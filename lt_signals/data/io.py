@@ -1053,7 +1053,12 @@ class ChunkedSource(SignalSource):
 
     def __getstate__(self): return {**self.__dict__, '_open': None}
 
-# %% ../../nbs/data/10_io.ipynb #724348f8
+# %% ../../nbs/data/10_io.ipynb #0e5c3b8c
+def _attribute(node, name):
+    "A plain attribute; None where there is none, or where it is of variable length."
+    if name not in node.attrs or node.attrs.get_id(name).dtype.hasobject: return None
+    return node.attrs[name]
+
 class _H5Table(_Table):
     "Named arrays of an open HDF5 file, at the top and one group down."
     def __init__(self, path, f): self.path,self.f = path,f
@@ -1068,7 +1073,9 @@ class _H5Table(_Table):
         return not isinstance(link, h5py.HardLink) or isinstance(self.f[key], h5py.Dataset)
 
     def _inside(self, key): return [f'{key}/{k}' for k in self.f[key]]
-    def _matlab(self, ds): return bytes(ds.attrs.get('MATLAB_class', b'')).decode('latin1')
+    def _matlab(self, ds):
+        kind = _attribute(ds, 'MATLAB_class')
+        return '' if kind is None else bytes(kind).decode('latin1')
 
     def shape(self, name):
         link = self.f.get(name, getlink=True)
@@ -1086,6 +1093,7 @@ class _H5Table(_Table):
             cells = self._cells(ds, name)
             return np.array([str(c) if isinstance(c, str) else c for c in cells])
         if kind == 'char': return ''.join(map(chr, ds[()].T.ravel().tolist()))
+        if ds.dtype.hasobject: return _ask_child(self.path, os.path.getsize(self.path), ds.name)['text']
         if h5py.check_string_dtype(ds.dtype): return ds.asstr()[()]
         return ds[()].T if kind else ds[()]
 
@@ -1097,10 +1105,13 @@ class _H5Table(_Table):
         ds = _h5_dataset(self.f, name, self.path)
         if h5py.check_ref_dtype(ds.dtype) is h5py.Reference:
             return _from_cells(self._cells(ds, name), self.path, name)
+        if ds.dtype.hasobject:
+            raise SignalFileError(self.path, f'values of type {ds.dtype} are no signal.', field=name,
+                                  remedy='store unequal lengths one after the other, with `offsets`.')
         matlab = bool(self._matlab(ds))
         shape,offset = ds.shape[::-1] if matlab else ds.shape, ds.id.get_offset()
         if ds.chunks is None and offset is not None and _is_plain(ds):
-            order,crc = 'F' if matlab else 'C', ds.attrs.get('crc32')
+            order,crc = 'F' if matlab else 'C', _attribute(ds, 'crc32')
             return MappedSource(self.path, ds.dtype, shape, offset, order, layout, name, None
                                 if crc is None else int(crc))
         if ds.chunks is None:
@@ -1110,7 +1121,8 @@ class _H5Table(_Table):
 
     def rate(self, name):
         if name and self.shape(name) is not None: return super().rate(name)
-        return next((self.f.attrs[k] for k in rate_keys if k in self.f.attrs), None)
+        rates = (_attribute(self.f, k) for k in rate_keys)
+        return next((r for r in rates if r is not None), None)
 
 # %% ../../nbs/data/10_io.ipynb #bbe4fdfd
 def _is_plain(ds):
@@ -1167,7 +1179,7 @@ def _inflated(f, length, most) -> int:
     f.seek(left, 1)
     return total
 
-# %% ../../nbs/data/10_io.ipynb #9f5f0f87
+# %% ../../nbs/data/10_io.ipynb #8b1043a4
 def _mat_child():
     import json, sys
     import numpy as np
@@ -1194,9 +1206,12 @@ def _mat_child():
     for line in sys.stdin.buffer:
         ask = json.loads(line)
         try:
+            if ask['key']: import h5py
             limit(ask['memory'])
-            found = {k: np.asarray(v) for k,v in loadmat(ask['path']).items()
-                     if not k.startswith('__')}
+            if ask['key']:
+                with h5py.File(ask['path'], 'r') as f:
+                    found = dict(text=np.array(f[ask['key']].asstr()[()], dtype=str))
+            else: found = {k: np.asarray(v) for k,v in loadmat(ask['path']).items() if k[:2] != '__'}
             found = [p for k,v in found.items() for p in flat(k, v)]
         except Exception as e:
             memory = isinstance(e, MemoryError)
@@ -1244,12 +1259,11 @@ class _MatProcess:
 _mat_process = _MatProcess()
 atexit.register(_mat_process.stop)
 
-# %% ../../nbs/data/10_io.ipynb #1acbffaa
-def _load_mat(path, max_bytes) -> dict:
-    "Variables of a v5 file, by way of the child."
-    total = _mat_size(path, max_bytes)
+# %% ../../nbs/data/10_io.ipynb #68753492
+def _ask_child(path, total, key=None) -> dict:
+    "Variables of a v5 file that unpacks to `total` bytes, or the text in dataset `key` of an HDF5 file."
     child = _mat_process.start()
-    ask = dict(path=str(path), memory=4*total + 2**28)
+    ask = dict(path=str(path), memory=4*total + 2**28, key=key)
     try:
         with _mat_process._deadline(4 + total/2**24):
             child.stdin.write(json.dumps(ask).encode() + b'\n')
@@ -1273,7 +1287,7 @@ def _from_child(f, n, path, name, most):
     if len(data) < nbytes: raise EOFError('the parser crashed or ran out of time')
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
-# %% ../../nbs/data/10_io.ipynb #5ed0386e
+# %% ../../nbs/data/10_io.ipynb #744cc86c
 @readers.register('mat', suffixes=('.mat',), source='scipy.io.loadmat, h5py')
 def read_mat(
     path, # The file
@@ -1290,7 +1304,7 @@ def read_mat(
                    sample_rate=sample_rate)
     if h5py.is_hdf5(path): return _read_h5(path, **options)
     return _read_table(_Table(path,
-                              {k: _mat_value(v) for k,v in _load_mat(path, max_bytes).items()}),
+                              {k: _mat_value(v) for k,v in _ask_child(path, _mat_size(path, max_bytes)).items()}),
                        **options)
 
 # %% ../../nbs/data/10_io.ipynb #f0c1cdb9
@@ -1369,7 +1383,7 @@ def _write_npy_stream(store, f) -> int:
         f.write(b.data)
     return crc
 
-# %% ../../nbs/data/10_io.ipynb #df03ac7d
+# %% ../../nbs/data/10_io.ipynb #728a2ec1
 def _write_h5(store, tmp, path):
     with h5py.File(tmp, 'w') as f:
         ds = f.create_dataset('signals', (len(store), store.n_channels, store.target_length), '<f4')
@@ -1379,7 +1393,7 @@ def _write_h5(store, tmp, path):
             start,crc = start + len(b), zlib.crc32(b.astype('<f4', copy=False), crc)
         ds.attrs['crc32'] = crc
         for k,v in _facts(store).items():
-            f[k] = v.astype(object) if v.dtype.kind == 'U' else v
+            f[k] = np.char.encode(v, 'utf-8') if v.dtype.kind == 'U' else v
 
 def _write_npy(store, tmp, path):
     with open(tmp, 'wb') as f: crc = _write_npy_stream(store, f)

@@ -84,7 +84,7 @@ def _read_ahead(read, items, ahead):
         finally:
             for f in waiting: f.cancel()
 
-# %% ../../nbs/data/19_loaders.ipynb #7b67d847
+# %% ../../nbs/data/19_loaders.ipynb #07597cef
 class SignalDL(TfmdDL):
     "fastai loader whose batch is one `SignalStore.take`."
     def __init__(self,
@@ -109,11 +109,13 @@ class SignalDL(TfmdDL):
         store = items.store
         self.seed,self.rank,self.world_size,self.epoch = seed,rank,world_size,0
         self.prefetch = (0 if store.resident else 2) if prefetch is None else prefetch
-        self.sampler = _as_sampler('none' if shuffle and sampler is None else sampler, items, seed, rank, world_size)
-        self._types = {tuple: [TensorIQ, TensorCategory] if items.labelled else [TensorIQ]}
+        if shuffle and sampler is None: sampler = 'none'
+        self.sampler = _as_sampler(sampler, items, seed, rank, world_size)
+        self._types = {tuple: [TensorIQ, TensorCategory][:1+items.labelled]}
         n = len(range(rank, len(items), world_size)) if self.sampler is None else len(self.sampler)
         super().__init__(items, bs=bs, shuffle=False, num_workers=0, drop_last=drop_last, n=n,
-                         after_batch=make_transforms(batch_tfms), device=store.device if device is None else device, **kwargs)
+                         after_batch=make_transforms(batch_tfms),
+                         device=store.device if device is None else device, **kwargs)
 
     def set_epoch(self,
         epoch:int, # From 0
@@ -141,7 +143,7 @@ def _as_sampler(sampler, items, seed, rank, world_size):
     y = items.labels if sampler != 'none' else np.zeros(len(items), np.int8)
     return make_sampler(y, sampler, seed=seed, rank=rank, world_size=world_size)
 
-# %% ../../nbs/data/19_loaders.ipynb #b456684b
+# %% ../../nbs/data/19_loaders.ipynb #603de2c3
 @patch
 def get_idxs(self:SignalDL) -> np.ndarray: # int64, positions in `self.indices`, in order
     "What this pass will visit."
@@ -182,17 +184,18 @@ def __iter__(self:SignalDL):
     epoch,order = self.epoch,self.get_idxs()
     stop = len(order)//self.bs*self.bs if self.drop_last else len(order)
     batches = (order[i:i+self.bs] for i in range(0, stop, self.bs))
-    for k,b in enumerate(_read_ahead(self.read_batch, batches, self.prefetch)): yield self.finish_batch(b, epoch, k)
+    for k,b in enumerate(_read_ahead(self.read_batch, batches, self.prefetch)):
+        yield self.finish_batch(b, epoch, k)
     self.after_iter()
     if self.epoch == epoch: self.epoch += 1
 
-# %% ../../nbs/data/19_loaders.ipynb #ab18cdc7
+# %% ../../nbs/data/19_loaders.ipynb #c1c8f1c7
 @patch
 def new(self:SignalDL, dataset=None, cls=None, num_workers=0, shuffled=None, **kwargs):
     "A loader with other data (`SignalStore`, `SignalItems` or a list of signals) or arguments."
     # fastai passes `num_workers` and `shuffled`; neither means anything here
-    kw = dict(bs=self.bs, batch_tfms=list(self.after_batch.fs), device=self.device, drop_last=self.drop_last,
-              seed=self.seed, prefetch=self.prefetch, rank=self.rank, world_size=self.world_size, sampler=self.sampler)
+    names = 'bs,device,drop_last,seed,prefetch,rank,world_size,sampler'.split(',')
+    kw = dict(batch_tfms=list(self.after_batch.fs), **{k: getattr(self, k) for k in names})
     if dataset is not None or 'shuffle' in kwargs: kw['sampler'] = None
     items = self.dataset if dataset is None else self._items(dataset)
     if 'split_idx' in kwargs: items = SignalItems(items.store, items.indices, kwargs['split_idx'])
@@ -204,22 +207,24 @@ def _items(self:SignalDL, o):
     if isinstance(o, SignalItems): return o
     if not isinstance(o, SignalStore):
         x = np.stack([np.asarray(i[0] if isinstance(i, tuple) else i, dtype=np.float32) for i in o])
-        o = SignalStore.from_arrays(x, classes=self.store.classes, layout='nct', normalize=self.store.normalize,
-                                    target_length=self.store.target_length)
+        s = self.store
+        o = SignalStore.from_arrays(x, classes=s.classes, layout='nct', normalize=s.normalize,
+                                    target_length=s.target_length)
     if (o.labels >= 0).any() and list(o.classes) != list(self.store.classes):
-        raise SplitError(f'the classes of the other store ({", ".join(o.classes[:4])}, …) are not those of this one '
-                         f'({", ".join(self.store.classes[:4])}, …); use `store.select_classes(list(dls.vocab))`')
+        raise SplitError(f'the other store has classes {o.classes[:4]}…, this one {self.store.classes[:4]}…; '
+                         'use `store.select_classes(list(dls.vocab))`')
     return SignalItems(o)
 
 @patch
 def _one_pass(self:SignalDL): self._n_inp = 1
 
-# %% ../../nbs/data/19_loaders.ipynb #c5eb09aa
+# %% ../../nbs/data/19_loaders.ipynb #1b5140de
 def _grid(n, ctxs):
     if ctxs is not None: return ctxs
     cols = min(n, 3)
     rows = -(-n//max(cols, 1))
-    return plt.subplots(rows, cols, figsize=(3*cols, 1.7*rows), squeeze=False, layout='constrained')[1].ravel()
+    size = dict(figsize=(3*cols, 1.7*rows), layout='constrained')
+    return plt.subplots(rows, cols, squeeze=False, **size)[1].ravel()
 
 def _draw(samples, titles, colors, ctxs, **kwargs):
     axs = _grid(len(samples), ctxs)
@@ -241,7 +246,8 @@ def show_batch(self:SignalDL,
     "Draw some signals of a batch."
     if b is None and unique:
         self.before_iter()
-        b = self.finish_batch(self.read_batch(np.repeat(self.get_idxs()[:1], max_n)), self.epoch, 0)
+        first = np.repeat(self.get_idxs()[:1], max_n)
+        b = self.finish_batch(self.read_batch(first), self.epoch, 0)
     if b is None: b = self.one_batch()
     if not show: return self._pre_show_batch(b, max_n=max_n)
     samples = self.decode_batch(b, max_n=max_n)
@@ -265,14 +271,14 @@ def show_results(self:SignalDL,
     titles = [' / '.join([*map(str, s[1:]), g]) for s,g in zip(samples, guess)]
     _draw(samples, titles, ['k' if r else '#D55E00' for r in right], ctxs, **kwargs)
 
-# %% ../../nbs/data/19_loaders.ipynb #2695d5a1
+# %% ../../nbs/data/19_loaders.ipynb #a6e60670
 @dataclass
 class LoaderConfig:
     "How a store becomes loaders."
     batch_size:int = opt(128, 'signals a batch')
     val_ratio:float = opt(.15, 'share of the samples (or groups) for validation, 0 to 1')
     test_ratio:float = opt(.15, 'share for testing, 0 to 1')
-    group:Optional[str] = opt('auto', 'column of `meta` never split across parts; auto: `capture` if there; null: none')
+    group:Optional[str] = opt('auto', 'column of `meta` never split; auto: `capture` if there; null: none')
     imbalance_ratio:Optional[float] = opt(None, 'make the training part long-tailed, max/min count')
     sampler:str = opt('none', 'a name of the registry `samplers`, for training')
     alpha:float = opt(.5, 'exponent of power sampling: 1 natural, 0 class-uniform')
@@ -298,10 +304,11 @@ def _loader_config(cfg, overrides):
     cfg = replace(cfg, **overrides)
     if cfg.batch_size < 1: raise ConfigError(f'`batch_size` ({cfg.batch_size}) must be at least 1')
     if not (cfg.val_ratio >= 0 and cfg.test_ratio >= 0 and cfg.val_ratio+cfg.test_ratio < 1):
-        raise ConfigError(f'`val_ratio` ({cfg.val_ratio}) and `test_ratio` ({cfg.test_ratio}) must leave something to train')
+        raise ConfigError(f'`val_ratio` ({cfg.val_ratio}) and `test_ratio` ({cfg.test_ratio}) '
+                          'must leave something to train')
     return cfg
 
-# %% ../../nbs/data/19_loaders.ipynb #ea8e7805
+# %% ../../nbs/data/19_loaders.ipynb #07b049de
 def _group_column(store, name):
     "Name of the column that keeps samples together, or None."
     if name == 'auto': return 'capture' if 'capture' in store.meta else None
@@ -323,8 +330,8 @@ def make_split(
 def _split_rows(store, cfg, rows, val_ratio, test_ratio):
     column = _group_column(store, cfg.group)
     groups = None if column is None else store.meta[column].to_numpy()[rows]
-    s = stratified_split(store.labels[rows], (1-val_ratio-test_ratio, val_ratio, test_ratio), groups, cfg.seed,
-                         classes=store.classes)
+    fractions = 1-val_ratio-test_ratio, val_ratio, test_ratio
+    s = stratified_split(store.labels[rows], fractions, groups, cfg.seed, classes=store.classes)
     return Split(*(rows[i] for i in s))
 
 def _given_parts(store, cfg):
@@ -358,7 +365,7 @@ def _hold(store, device):
     fits = device.type != 'cuda' or torch.cuda.mem_get_info(device)[0] > 2*need
     return store.to(device if fits else 'cpu')
 
-# %% ../../nbs/data/19_loaders.ipynb #b7e7a711
+# %% ../../nbs/data/19_loaders.ipynb #a20cbab6
 def build_dataloaders(
     store_or_path, # `SignalStore`, or a file or folder for `open_signals`
     cfg=None, # `LoaderConfig`, or a dict of its fields
@@ -372,7 +379,8 @@ def build_dataloaders(
     if cfg.in_memory and not store.resident: store = _hold(store, device)
     split = make_split(store, cfg) if split is None else _check_split(store, Split(*split))
     y,tfms = store.labels[split.train],make_transforms(cfg.augment)
-    sampler = make_sampler(y, cfg.sampler, cfg.alpha, cfg.alpha_start, cfg.alpha_end, cfg.total_epochs, cfg.seed)
+    sampler = make_sampler(y, cfg.sampler, cfg.alpha, cfg.alpha_start, cfg.alpha_end,
+                           cfg.total_epochs, cfg.seed)
     kw = dict(bs=cfg.batch_size, batch_tfms=tfms, device=device, seed=cfg.seed, prefetch=cfg.prefetch)
     train = SignalDL(store, split.train, sampler=sampler, drop_last=len(y) >= cfg.batch_size, **kw)
     others = [SignalDL(store, i, **kw) for i in split[1:]]
@@ -381,11 +389,13 @@ def build_dataloaders(
 
 def _get_store(o, cfg, overrides):
     if isinstance(o, (str, Path)):
-        return open_signals(o, cfg.format, target_length=cfg.target_length, normalize=cfg.normalize, **cfg.options)
+        return open_signals(o, cfg.format, target_length=cfg.target_length, normalize=cfg.normalize,
+                            **cfg.options)
     if not isinstance(o, SignalStore):
         raise LTSError(f'`store_or_path` is a {type(o).__name__}; give a SignalStore or a path')
     if used := [k for k in _for_paths if k in overrides]:
-        raise ConfigError(f'`{used[0]}` applies where a path is opened; this store is open, so give it to `open_signals`')
+        raise ConfigError(f'`{used[0]}` applies where a path is opened; this store is open, so '
+                          'give it to `open_signals`')
     return o
 
 def _check_split(store, split):

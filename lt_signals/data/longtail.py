@@ -34,12 +34,12 @@ def _check_ratio(r):
     if not (np.isfinite(r) and r >= 1):
         raise SplitError(f'`imbalance_ratio` ({r}) must be a number of at least 1 (1 is balanced)')
 
-# %% ../../nbs/data/13_longtail.ipynb #92586e1c
+# %% ../../nbs/data/13_longtail.ipynb #6394d511
 def _check_labels(labels, n_classes=None, name='labels'):
     "`labels` as an integer vector, and the number of classes."
     y = np.asarray(labels)
     if y.ndim != 1 or y.dtype.kind not in 'iu':
-        raise SplitError(f'`{name}` must be a vector of integers; got shape {y.shape}, dtype {y.dtype}')
+        raise SplitError(f'`{name}` must be a vector of integers; got {y.dtype} of shape {y.shape}')
     top = int(y.max()) + 1 if len(y) else 0
     if top == 0: raise SplitError(f'`{name}` has no labelled sample ({len(y)} samples in all)')
     if n_classes is not None and top > n_classes:
@@ -119,14 +119,15 @@ def _check_fractions(fractions):
                          'to 1; valid and test may be 0')
     return f/f.sum()
 
-# %% ../../nbs/data/13_longtail.ipynb #1bb81301
+# %% ../../nbs/data/13_longtail.ipynb #8035ec5a
 def _apportion(n, f):
     "Split counts `n` (n_classes,) by shares `f` (3,): whole numbers, one for each part first."
     n,first = n[:, None], (f > 0)*_priority
     rank = np.argsort(np.argsort(-first)) # 0 for train, 1 for test, 2 for valid
     base = (first > 0) & (rank < n)
     want = np.maximum(n*f, base)
-    want = base + (want-base)*(n-base.sum(1, keepdims=True))/np.maximum((want-base).sum(1, keepdims=True), 1e-9)
+    spare = np.maximum((want-base).sum(1, keepdims=True), 1e-9)
+    want = base + (want-base)*(n-base.sum(1, keepdims=True))/spare
     res = np.floor(want + 1e-9).astype(np.int64)
     left = n - res.sum(1, keepdims=True)
     by_rest = np.argsort(np.argsort(-(want-res) + rank*1e-9, axis=1), axis=1)

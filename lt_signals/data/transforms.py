@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core.registry import LTSError, Registry
 from ..core.types import TensorIQ
 
-# %% ../../nbs/data/15_transforms.ipynb #d93cd8aa
+# %% ../../nbs/data/15_transforms.ipynb #30b241aa
 class SignalTransform(DisplayedTransform):
     "Base of the transforms: changes each `TensorIQ` of a training batch with probability `p`."
     split_idx,generator = 0,None
@@ -34,7 +34,8 @@ class SignalTransform(DisplayedTransform):
         raise NotImplementedError(f'{type(self).__name__} has no `apply`')
 
     def encodes(self, x:TensorIQ):
-        if x.ndim != 3: raise LTSError(f'{type(self).__name__} needs a batch (batch, 2, time); got {tuple(x.shape)}')
+        if x.ndim != 3:
+            raise LTSError(f'{type(self).__name__} needs a batch (batch, 2, time); got {tuple(x.shape)}')
         x = x.as_subclass(Tensor)
         y = self.apply(x)
         if self.p < 1: y = torch.where(self.rand(x)[:, None, None] < self.p, y, x)
@@ -49,7 +50,7 @@ class SignalTransform(DisplayedTransform):
         "Normal draws of shape (batch, *shape)."
         return torch.randn(len(x), *shape, generator=self.generator, device=x.device)
 
-# %% ../../nbs/data/15_transforms.ipynb #d3c03697
+# %% ../../nbs/data/15_transforms.ipynb #7958024d
 transforms = Registry('transform')
 
 def make_transforms(
@@ -61,22 +62,24 @@ def make_transforms(
         if isinstance(s, str): s = {s: {}}
         if isinstance(s, dict): res += [transforms.create(k, **(v or {})) for k,v in s.items()]
         elif isinstance(s, Transform): res.append(s)
-        else: raise LTSError(f'{s!r} is no augmentation: give a name, {{name: {{option: value}}}} or a Transform')
+        else: raise LTSError(f'{s!r} is no augmentation: give a name, {{name: {{option: value}}}} '
+                             'or a Transform')
     return res
 
 def _check_range(name, r, low=-math.inf):
     "A pair in order, from `low` up."
     try: a,b = r
     except (TypeError, ValueError): raise LTSError(f'`{name}` ({r}) must be a pair (low, high)') from None
-    if not low <= a <= b: 
-        raise LTSError(f'`{name}` ({r}) must be (low, high) in order' + (f', from {low} up' if low > -math.inf else ''))
+    if not low <= a <= b:
+        least = f', from {low} up' if low > -math.inf else ''
+        raise LTSError(f'`{name}` ({r}) must be (low, high) in order{least}')
     return float(a),float(b)
 
 def _check_least(name, v, low):
     if not v >= low: raise LTSError(f'`{name}` ({v}) must be at least {low}')
     return v
 
-# %% ../../nbs/data/15_transforms.ipynb #7a00843c
+# %% ../../nbs/data/15_transforms.ipynb #16a6193e
 def _window(x, start, length, circular=False):
     "Samples `start[b] … start[b]+length` of each signal; zero (or wrapped around) outside."
     n = x.shape[-1]
@@ -98,7 +101,8 @@ class RandomTimeShift(SignalTransform):
         super().__init__(p)
 
     def apply(self, x):
-        k = torch.randint(-self.max_shift, self.max_shift+1, (len(x),), generator=self.generator, device=x.device)
+        m = self.max_shift
+        k = torch.randint(-m, m+1, (len(x),), generator=self.generator, device=x.device)
         return _window(x, -k, x.shape[-1], self.circular)
 
 # %% ../../nbs/data/15_transforms.ipynb #1ff4bb28
@@ -155,7 +159,7 @@ class PerSampleNormalize(SignalTransform):
         std,mean = torch.std_mean(x, (1, 2), correction=0, keepdim=True)
         return (x-mean)/(std+self.eps)
 
-# %% ../../nbs/data/15_transforms.ipynb #40139e38
+# %% ../../nbs/data/15_transforms.ipynb #a0afcbab
 @transforms.register(off=dict(std_range=(0, 0)))
 class RandomGaussianNoise(SignalTransform):
     "Add white noise with a standard deviation drawn from `std_range`"
@@ -182,11 +186,12 @@ class RandomNoiseSNR(SignalTransform):
         super().__init__(p)
 
     def apply(self, x):
-        snr = self.rand(x, self.low, self.high) if self.high > self.low else torch.full_like(x[:, 0, 0], self.low)
+        fixed = torch.full_like(x[:, 0, 0], self.low)
+        snr = self.rand(x, self.low, self.high) if self.high > self.low else fixed
         std = x.square().mean((1, 2)).sqrt()*10**(-snr/20)
         return x + std[:, None, None]*self.randn(x, *x.shape[1:])
 
-# %% ../../nbs/data/15_transforms.ipynb #37b8693f
+# %% ../../nbs/data/15_transforms.ipynb #0cdbd015
 def _rotate(x, phase):
     "Multiply the I/Q batch by exp(j·phase); `phase` in radians, broadcastable to (batch, time)."
     c,s = phase.cos(),phase.sin()
@@ -201,11 +206,13 @@ class CarrierOffset(SignalTransform):
         p:float=1., # Probability that a signal is changed
     ):
         store_attr()
-        if not 0 <= max_offset <= .5: raise LTSError(f'`max_offset` ({max_offset}) must be from 0 to .5 cycles/sample')
+        if not 0 <= max_offset <= .5:
+            raise LTSError(f'`max_offset` ({max_offset}) must be from 0 to .5 cycles/sample')
         super().__init__(p)
 
     def apply(self, x):
-        turns = self.rand(x, -self.max_offset, self.max_offset)[:, None]*torch.arange(x.shape[-1], device=x.device)
+        f = self.rand(x, -self.max_offset, self.max_offset)
+        turns = f[:, None]*torch.arange(x.shape[-1], device=x.device)
         return _rotate(x, 2*math.pi*turns.frac())
 
 @transforms.register(off=dict(max_phase=0))
@@ -233,8 +240,9 @@ class IQSwap(SignalTransform):
 
     def apply(self, x): return x.flip(1)
 
-# %% ../../nbs/data/15_transforms.ipynb #f3094408
-@transforms.register(source='Proakis, Digital Communications, ch. 13', args=dict(k_db=0.), off=dict(n_taps=1, k_db=math.inf))
+# %% ../../nbs/data/15_transforms.ipynb #d5a3ff1e
+@transforms.register(source='Proakis, Digital Communications, ch. 13',
+                     args=dict(k_db=0.), off=dict(n_taps=1, k_db=math.inf))
 class Fading(SignalTransform):
     "Rayleigh or Rician fading, flat or with echoes"
     def __init__(self,

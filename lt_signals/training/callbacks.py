@@ -34,7 +34,7 @@ class SetEpoch(Callback):
         for o in (self.dls.train, self.loss_func):
             if hasattr(o, 'set_epoch'): o.set_epoch(self.epoch)
 
-# %% ../../nbs/training/41_callbacks.ipynb #c12f8e01
+# %% ../../nbs/training/41_callbacks.ipynb #f1f095cf
 class KeepBest(TrackerCallback):
     "Keep the weights of the best epoch in memory, and restore them after the fit."
     order = TrackerCallback.order + 1
@@ -47,22 +47,25 @@ class KeepBest(TrackerCallback):
         super().after_epoch()
         if self.new_best:
             state = self.model.state_dict()
-            self.best_epoch, self.weights = self.epoch, {k: v.detach().clone() for k,v in state.items()}
+            self.best_epoch = self.epoch
+            self.weights = {k: v.detach().clone() for k,v in state.items()}
 
     def after_fit(self):
         super().after_fit()
         if self.weights is not None: self.model.load_state_dict(self.weights)
 
-# %% ../../nbs/training/41_callbacks.ipynb #6acd1a54
+# %% ../../nbs/training/41_callbacks.ipynb #1fb8cd1a
 class DRW(Callback):
-    "Deferred re-weighting: class weights by effective number from epoch `start` on (arXiv:1906.07413)."
+    "Deferred re-weighting by effective number of samples (Cao et al. 2019, arXiv:1906.07413)."
     def __init__(self,
         class_counts, # Training samples per class, shape (n_classes,)
         start:float=.8, # Share of the epochs before the weights switch on, 0 to 1
         beta:float=.9999, # As in `WeightComputer.effective_num_weights`
     ):
-        if not 0 <= start <= 1: raise ConfigError(f'`start` ({start}) is a share of the epochs, 0 to 1')
-        self.start, self.class_weights = start, WeightComputer.effective_num_weights(class_counts, beta)
+        if not 0 <= start <= 1:
+            raise ConfigError(f'`start` ({start}) is a share of the epochs, 0 to 1')
+        self.start = start
+        self.class_weights = WeightComputer.effective_num_weights(class_counts, beta)
 
     def weights_at(self,
         epoch:int, # From 0
@@ -73,7 +76,8 @@ class DRW(Callback):
     def before_fit(self):
         self.total = self.n_epoch
         if not hasattr(self.loss_func, 'set_weights'):
-            raise ConfigError(f'DRW needs a loss with `set_weights`; {type(self.loss_func).__name__} has none')
+            raise ConfigError('DRW needs a loss with `set_weights`; '
+                              f'{type(self.loss_func).__name__} has none')
         if self.loss_func.weight is not None:
             raise ConfigError('the loss has class weights of its own; DRW would replace them')
 
@@ -115,7 +119,7 @@ def save_state(
     torch.save(plain(state), buffer)
     write_atomically(path, buffer.getbuffer())
 
-# %% ../../nbs/training/41_callbacks.ipynb #11f8149e
+# %% ../../nbs/training/41_callbacks.ipynb #89ccf8bc
 def plain(o):
     "`o` out of plain tensors, numbers, strings, lists and dicts; anything else is refused."
     if isinstance(o, dict): return {k: plain(v) for k,v in o.items()}
@@ -124,7 +128,8 @@ def plain(o):
     if isinstance(o, np.generic): return o.item()
     if o is None or isinstance(o, (bool, int, float, str)): return o
     if hasattr(o, '__iter__'): return [plain(v) for v in o]
-    raise LTSError(f'a state holds tensors, numbers, strings, lists and dicts; got {type(o).__name__}')
+    raise LTSError('a state holds tensors, numbers, strings, lists and dicts; '
+                   f'got {type(o).__name__}')
 
 def load_state(
     path, # File that `save_state` wrote
@@ -136,7 +141,7 @@ def load_state(
         reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
         raise LTSError(f'{path}: not a checkpoint of tensors and numbers ({reason})') from None
 
-# %% ../../nbs/training/41_callbacks.ipynb #a80c8d01
+# %% ../../nbs/training/41_callbacks.ipynb #18acb42f
 def rng_state() -> dict: # Tensors and numbers
     "State of the global random generators: Python, numpy, torch, every GPU."
     (version, words, gauss), (_, keys, pos, has, cached) = random.getstate(), np.random.get_state()
@@ -144,25 +149,27 @@ def rng_state() -> dict: # Tensors and numbers
                 numpy=[torch.from_numpy(keys.astype(np.int64)), int(pos), int(has), float(cached)],
                 cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
 
+def _python_state(s): return s[0], tuple(s[1].tolist()), s[2]
+
 def set_rng_state(
     state:dict, # From `rng_state`
 ):
     "Put the global random generators back to `state`."
-    version, words, gauss = state['python']
-    random.setstate((version, tuple(words.tolist()), gauss))
+    random.setstate(_python_state(state['python']))
     keys, pos, has, cached = state['numpy']
     np.random.set_state(('MT19937', keys.numpy().astype(np.uint32), pos, has, cached))
     torch.set_rng_state(state['torch'])
     if torch.cuda.is_available() and len(state['cuda']) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state['cuda'])
 
-# %% ../../nbs/training/41_callbacks.ipynb #c60be640
+# %% ../../nbs/training/41_callbacks.ipynb #8ce8f41d
 def _memory_of(cb):
     names = getattr(cb, 'resume_attrs', ('best', 'wait') if isinstance(cb, TrackerCallback) else ())
     return [n for n in names if hasattr(cb, n)]
 
 def _callback_states(cbs):
-    return [[type(cb).__name__, {n: getattr(cb, n) for n in _memory_of(cb)}] for cb in cbs if _memory_of(cb)]
+    return [[type(cb).__name__, {n: getattr(cb, n) for n in _memory_of(cb)}]
+            for cb in cbs if _memory_of(cb)]
 
 def _restore_callbacks(cbs, states, device):
     cbs = [cb for cb in cbs if _memory_of(cb)]
@@ -171,7 +178,7 @@ def _restore_callbacks(cbs, states, device):
     for cb,(_, attrs) in zip(cbs, states):
         for n,v in attrs.items(): setattr(cb, n, to_device(v, device) if isinstance(v, dict) else v)
 
-# %% ../../nbs/training/41_callbacks.ipynb #4d78de6c
+# %% ../../nbs/training/41_callbacks.ipynb #64dfa9cc
 def _recorder_state(rec):
     smooth = rec.smooth_loss
     return dict(lrs=rec.lrs, losses=[float(o) for o in rec.losses], iters=rec.iters,
@@ -183,24 +190,30 @@ def _restore_recorder(rec, s, device):
     rec.smooth_loss.count, rec.smooth_loss.val = s['count'], s['val'].to(device)
 
 def _optimizer_state(opt):
-    "State of a fastai optimiser, and which parameters ever had a gradient (they move by momentum alone)."
+    "State of a fastai optimiser, and which parameters had a gradient (momentum moves them on)."
     return dict(opt.state_dict(), had_grad=[p.grad is not None for p,*_ in opt.all_params()])
 
 def _restore_optimizer(opt, s, device):
     opt.load_state_dict(dict(state=to_device(s['state'], device), hypers=s['hypers']))
-    for (p, *_),had in zip(opt.all_params(), s['had_grad']): p.grad = torch.zeros_like(p) if had else None
+    for (p, *_),had in zip(opt.all_params(), s['had_grad']):
+        p.grad = torch.zeros_like(p) if had else None
 
-# %% ../../nbs/training/41_callbacks.ipynb #e327969f
+# %% ../../nbs/training/41_callbacks.ipynb #4d7a22f3
+def _loader_rng(dl):
+    "State of a fastai loader's own generator, which shuffles."
+    version, words, gauss = dl.rng.getstate() if hasattr(dl, 'rng') else (None, None, None)
+    return [version, torch.tensor(words), gauss] if version else []
+
 def snapshot(
     learn, # A `Learner` at the end of an epoch
 ) -> dict: # All that the following epochs depend on
     "The state of a fit between two epochs."
-    dl_rng = getattr(learn.dls.train, 'rng', None)
-    return dict(epoch=learn.epoch + 1, model=learn.model.state_dict(), opt=_optimizer_state(learn.opt),
+    return dict(epoch=learn.epoch + 1, train_iter=learn.train_iter,
+                model=learn.model.state_dict(), opt=_optimizer_state(learn.opt),
                 loss=learn.loss_func.state_dict() if isinstance(learn.loss_func, nn.Module) else {},
                 scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else {},
-                rng=rng_state(), train_iter=learn.train_iter, recorder=_recorder_state(learn.recorder),
-                dl_rng=None if dl_rng is None else [dl_rng.getstate()[0], torch.tensor(dl_rng.getstate()[1])],
+                rng=rng_state(), loader_rng=_loader_rng(learn.dls.train),
+                recorder=_recorder_state(learn.recorder),
                 callbacks=_callback_states(learn.cbs.sorted('order')))
 
 def restore(
@@ -215,18 +228,18 @@ def restore(
     if s['scaler']: learn.scaler.load_state_dict(s['scaler'])
     _restore_recorder(learn.recorder, s['recorder'], device)
     _restore_callbacks(learn.cbs.sorted('order'), s['callbacks'], device)
-    if s['dl_rng']: learn.dls.train.rng.setstate((s['dl_rng'][0], tuple(s['dl_rng'][1].tolist()), None))
+    if s['loader_rng']: learn.dls.train.rng.setstate(_python_state(s['loader_rng']))
     learn.train_iter = s['train_iter']
     set_rng_state(s['rng'])
 
-# %% ../../nbs/training/41_callbacks.ipynb #e9d26a65
+# %% ../../nbs/training/41_callbacks.ipynb #e1553fb5
 class Checkpointer(Callback):
     "Call `write(snapshot)` after every `every`-th epoch; begin from `state` where there is one."
     order, remove_on_fetch = 100, True
     def __init__(self,
         write, # Function of one argument, the snapshot, which also has `seconds` spent in the fit
         every:int=1, # Epochs between checkpoints
-        state:dict=None, # A snapshot to go on from; use it inside `starting_at(learn, state['epoch'])`
+        state:dict=None, # A snapshot to go on from, inside `starting_at(learn, state['epoch'])`
     ):
         if every < 1: raise ConfigError(f'`every` ({every}) must be at least 1 epoch')
         self.write, self.every, self.state = write, every, state
@@ -292,17 +305,20 @@ def shift_logits(
     if store is None: swap_classifier(model, ShiftedHead(head, shift), num_classes)
     else: store += shift.to(store)
 
-# %% ../../nbs/training/41_callbacks.ipynb #804b6cc3
+# %% ../../nbs/training/41_callbacks.ipynb #75a29d57
 def match_head(
     model:nn.Module, # Model, its head wrapped in place where the weights ask for it
     state:dict, # Weights by name
 ):
     "Give `model` the `ShiftedHead` that the model of these weights had."
     base = get_base_model(model)
-    for name in [k.removesuffix('.shift') for k in state if k.endswith('.shift') and k not in base.state_dict()]:
-        if name in dict(base.named_modules()): base.set_submodule(name, ShiftedHead(base.get_submodule(name)))
+    modules, own = dict(base.named_modules()), base.state_dict()
+    for k in state:
+        name, _, last = k.rpartition('.')
+        if last == 'shift' and k not in own and name in modules:
+            base.set_submodule(name, ShiftedHead(modules[name]))
 
-# %% ../../nbs/training/41_callbacks.ipynb #abf08682
+# %% ../../nbs/training/41_callbacks.ipynb #654a642e
 def _module_of(o): return o if isinstance(o, nn.Module) else o.model
 
 def save_weights(
@@ -310,7 +326,8 @@ def save_weights(
     path, # File; `.safetensors`, or any other suffix for a plain torch `state_dict`
 ):
     "Save weights and buffers atomically, without anything that could run code."
-    state = {k: v.detach().cpu().contiguous().clone() for k,v in _module_of(learn_or_model).state_dict().items()}
+    state = _module_of(learn_or_model).state_dict()
+    state = {k: v.detach().cpu().contiguous().clone() for k,v in state.items()}
     if Path(path).suffix == '.safetensors': write_atomically(path, safetensors_bytes(state))
     else: save_state(state, path)
 
@@ -324,12 +341,12 @@ def read_weights(
     try: return load_file(path)
     except Exception as e: raise LTSError(f'{path}: not a safetensors file ({e})') from None
 
-# %% ../../nbs/training/41_callbacks.ipynb #5790ce71
+# %% ../../nbs/training/41_callbacks.ipynb #931e72bc
 def load_weights(
     learn_or_model, # A `Learner` or a module, which is changed in place
     path, # File that `save_weights` wrote
 ): # `learn_or_model`
-    "Load weights into a model of the same architecture; anything else is an error that names the difference."
+    "Load weights into a model of the same architecture; the error names any difference."
     model, state = _module_of(learn_or_model), read_weights(path)
     if not all(isinstance(v, Tensor) for v in state.values()):
         raise LTSError(f'{path}: holds more than weights; is it a checkpoint for resuming?')
@@ -339,8 +356,9 @@ def load_weights(
            ('unknown to the model', [k for k in state if k not in own]),
            ('other shape', [f'{k} {tuple(v.shape)}, the model has {tuple(own[k].shape)}'
                             for k,v in state.items() if k in own and v.shape != own[k].shape])]
-    told = [f'{what}: {", ".join(names[:4])}' + (f' and {len(names)-4} more' if len(names) > 4 else '')
+    told = [f'{what}: {", ".join(names[:4])}' + (', …' if len(names) > 4 else '')
             for what,names in bad if names]
-    if told: raise LTSError(f'{path}: weights of another model than this {type(model).__name__}; ' + '; '.join(told))
+    if told: raise LTSError(f'{path}: weights of another model than this '
+                            f'{type(model).__name__}; ' + '; '.join(told))
     model.load_state_dict(state)
     return learn_or_model

@@ -6,8 +6,9 @@
 __all__ = ['optimizers', 'schedules', 'build_optimizer', 'constant', 'cosine', 'step', 'cosine_warmup_restarts', 'plateau',
            'with_warmup', 'LRSchedule', 'build_scheduler_for_stage', 'plot_schedules', 'build_criterion']
 
-# %% ../../nbs/training/40_optim.ipynb #bda317cc
+# %% ../../nbs/training/40_optim.ipynb #228bc734
 from functools import partial
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,19 +17,29 @@ from fastai.callback.tracker import ReduceLROnPlateau
 from fastai.optimizer import SGD, Adam
 
 from ..core.registry import ConfigError, Registry
+from ..evaluation.plots import OKABE_ITO
 
-# %% ../../nbs/training/40_optim.ipynb #1f170334
+# %% ../../nbs/training/40_optim.ipynb #64344a87
 optimizers = Registry('optimizer')
 
-optimizers.register('AdamW', source='arXiv:1711.05101')(
-    partial(Adam, mom=.9, sqr_mom=.999, eps=1e-8, decouple_wd=True))
-optimizers.register('Adam', source='arXiv:1412.6980')(
-    partial(Adam, mom=.9, sqr_mom=.999, eps=1e-8, decouple_wd=False))
-optimizers.register('SGD')(partial(SGD, mom=.9, decouple_wd=False))
+@optimizers.register('AdamW', source='arXiv:1711.05101')
+def _adamw(params, lr, mom=.9, sqr_mom=.999, eps=1e-8, wd=0.):
+    "Adam with decoupled weight decay"
+    return Adam(params, lr, mom, sqr_mom, eps, wd, decouple_wd=True)
+
+@optimizers.register('Adam', source='arXiv:1412.6980')
+def _adam(params, lr, mom=.9, sqr_mom=.999, eps=1e-8, wd=0.):
+    "Adam, weight decay as part of the gradient"
+    return Adam(params, lr, mom, sqr_mom, eps, wd, decouple_wd=False)
+
+@optimizers.register('SGD')
+def _sgd(params, lr, mom=.9, wd=0.):
+    "Gradient descent with momentum, weight decay as part of the gradient"
+    return SGD(params, lr, mom, wd, decouple_wd=False)
 
 def build_optimizer(
     name:str='AdamW', # A name of the registry `optimizers`
-    **kwargs, # Hyper-parameters other than fastai's defaults: `mom`, `sqr_mom`, `eps`, `wd`
+    **kwargs, # Hyper-parameters: `mom`, `sqr_mom`, `eps`, `wd`
 ): # `opt_func` of a `Learner`: called with parameters (or a list of groups) and `lr`
     "fastai optimiser by name, with torch's constants; `AdamW` decouples weight decay."
     return partial(optimizers[name], **kwargs)
@@ -80,12 +91,12 @@ def cosine_warmup_restarts(
         return SchedCos(peak, final*peak)(max(t - 1e-9, 0.)/length)
     return factor
 
-# %% ../../nbs/training/40_optim.ipynb #298edf2d
+# %% ../../nbs/training/40_optim.ipynb #bc1fc7e6
 @schedules.register(callback=ReduceLROnPlateau)
 def plateau(
     epochs:float, # Length in epochs
 ): # Factor as a function of the epoch: None, the rate stays as it is
-    "The rate is divided by `factor` after `patience` epochs without improvement (`ReduceLROnPlateau`)."
+    "fastai's `ReduceLROnPlateau`: the rate falls where validation stops improving."
     return lambda t: None
 
 def with_warmup(
@@ -116,7 +127,7 @@ class LRSchedule(ParamScheduler):
         self.warm = f is not None
         return [p*(1. if f is None else f) for p in self.peak]
 
-# %% ../../nbs/training/40_optim.ipynb #a22a4117
+# %% ../../nbs/training/40_optim.ipynb #f68e51db
 def build_scheduler_for_stage(
     name:str, # A name of the registry `schedules`
     epochs:int, # Epochs of the stage, warm-up included
@@ -129,7 +140,8 @@ def build_scheduler_for_stage(
     schedule = schedules[name]
     if epochs <= 0: raise ConfigError(f'`epochs` ({epochs}) must be positive')
     if not 0 <= warmup_epochs < epochs:
-        raise ConfigError(f'`warmup_epochs` ({warmup_epochs}) must be at least 0 and below `epochs` ({epochs})')
+        raise ConfigError(f'`warmup_epochs` ({warmup_epochs}) must be at least 0 and below '
+                          f'`epochs` ({epochs})')
     tracker = schedules.info[name].get('callback')
     try:
         factor = schedule(epochs - warmup_epochs, **({} if tracker else kwargs))
@@ -137,7 +149,7 @@ def build_scheduler_for_stage(
     except TypeError as e: raise ConfigError(f'schedule {name!r}: {e}') from None
     return [LRSchedule(with_warmup(factor, warmup_epochs, warmup_start)), *extra]
 
-# %% ../../nbs/training/40_optim.ipynb #41a83ef8
+# %% ../../nbs/training/40_optim.ipynb #b24a4ff3
 def plot_schedules(
     names=None, # Names of the registry `schedules`; all that are functions of time when None
     epochs:int=30, # Epochs, warm-up included
@@ -148,14 +160,14 @@ def plot_schedules(
     if names is None: names = [n for n in schedules if 'callback' not in schedules.info[n]]
     ax = plt.subplots(figsize=(7, 2.5))[1] if ax is None else ax
     t = np.linspace(0, epochs, 40*epochs, endpoint=False)
-    for n in names:
+    for n,c in zip(names, cycle(OKABE_ITO)):
         f = with_warmup(schedules[n](epochs - warmup_epochs), warmup_epochs)
-        ax.plot(t, [f(o) for o in t], label=n, lw=1.3)
+        ax.plot(t, [f(o) for o in t], label=n, lw=1.3, color=c)
     ax.set(xlabel='epoch', ylabel='rate / peak rate', ylim=(0, 1.05), xlim=(0, epochs))
-    ax.legend(fontsize=7, frameon=False)
+    ax.legend(fontsize=7, frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
     return ax
 
-# %% ../../nbs/training/40_optim.ipynb #f4cf9cb8
+# %% ../../nbs/training/40_optim.ipynb #98a91800
 def build_criterion(
     loss, # A name of the registry `losses`, or a module, which is returned as it is
     class_counts=None, # Training samples per class, shape (n_classes,)
@@ -163,7 +175,7 @@ def build_criterion(
 ): # Module called as `loss(logits, target, feature=None)`
     "Loss of a stage, from its name."
     if not isinstance(loss, str):
-        if kwargs: raise ConfigError(f'options {sorted(kwargs)} are for a loss given by name, not {loss!r}')
+        if kwargs: raise ConfigError(f'options {sorted(kwargs)} are for a named loss, not {loss!r}')
         return loss
     from lt_signals.losses.weights import create_loss
     return create_loss(loss, class_counts=class_counts, **kwargs)

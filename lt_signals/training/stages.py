@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['emitter_learner', 'Training', 'Stage1', 'Stage2', 'Stage3', 'build_stage2_loader', 'trainable', 'HeadPrior',
-           'adjusts_prior', 'head_prior', 'stage_callbacks', 'history_rows', 'validation_score', 'search_tau',
-           'check_stages', 'run_settings', 'RunState', 'evaluate_stage', 'fit_stages']
+           'adjusts_prior', 'head_prior', 'stage_callbacks', 'history_rows', 'stage_loss', 'validation_score',
+           'search_tau', 'check_stages', 'run_settings', 'RunState', 'evaluate_stage', 'fit_stages']
 
-# %% ../../nbs/training/42_stages.ipynb #604c2ab9
+# %% ../../nbs/training/42_stages.ipynb #9a6197a9
 import hashlib, json, time, warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,16 +29,17 @@ from ..data.samplers import make_sampler
 from ..evaluation.analysis import ClassificationAnalyzer
 from ..evaluation.metrics import (MacroRecall, calibration_bins, class_scores, class_tally,
                                            harmonic_mean, predict, summary_row)
-from ..models.heads import (LearnableScale, apply_tau_norm_to_classifier, find_classifier_layers,
-                                     freeze_backbone_params, reinit_classifier_layers, set_batchnorm_eval,
+from ..models.heads import (LearnableScale, apply_tau_norm_to_classifier,
+                                     find_classifier_layers, freeze_backbone_params,
+                                     reinit_classifier_layers, set_batchnorm_eval,
                                      swap_classifier, tau_norm_logits)
 from ..models.layers import create_model
-from .callbacks import (DRW, Checkpointer, KeepBest, SetEpoch, load_state, load_weights,
-                                           match_head, mixed_precision, save_state, save_weights,
-                                           shift_logits, starting_at)
+from .callbacks import (DRW, Checkpointer, KeepBest, SetEpoch, load_state,
+                                           load_weights, match_head, mixed_precision, save_state,
+                                           save_weights, shift_logits, starting_at)
 from .optim import build_criterion, build_optimizer, build_scheduler_for_stage
 
-# %% ../../nbs/training/42_stages.ipynb #8f2153a2
+# %% ../../nbs/training/42_stages.ipynb #2beb1d54
 def emitter_learner(
     dls:DataLoaders, # From `build_dataloaders`; knows `c`, `class_counts` and `train`
     model='ResNet1D', # A name of the registry `models`, or a module
@@ -56,8 +57,9 @@ def emitter_learner(
     elif kwargs: raise ConfigError(f'options {sorted(kwargs)} are for a model given by name')
     if weights is not None: load_weights(model, weights)
     criterion = build_criterion(loss, dls.class_counts, **(loss_options or {}))
-    return Learner(dls, model, criterion, opt_func=build_optimizer(), cbs=[SetEpoch(), *(cbs or [])],
-                   metrics=[accuracy, MacroRecall()] if metrics is None else metrics)
+    metrics = [accuracy, MacroRecall()] if metrics is None else metrics
+    return Learner(dls, model, criterion, opt_func=build_optimizer(), metrics=metrics,
+                   cbs=[SetEpoch(), *(cbs or [])])
 
 # %% ../../nbs/training/42_stages.ipynb #1a3c34ca
 @dataclass
@@ -79,7 +81,7 @@ class Training:
     patience:int = 0 # Epochs without improvement before stopping; 0 never stops early
     monitor:str = 'macro_recall' # 'valid_loss' or a metric; the best epoch is kept
 
-# %% ../../nbs/training/42_stages.ipynb #e7f3ec97
+# %% ../../nbs/training/42_stages.ipynb #04c2473b
 @dataclass
 class Stage1(Training):
     "Train everything: any loss, sampler and schedule."
@@ -94,21 +96,22 @@ class Stage2(Training):
     loss:object = 'CrossEntropy' # A name of the registry `losses`, or a module
     sampler:str = 'class_uniform' # A name of the registry `samplers`
     name:str = 'stage2' # Name in results and files
-    mode:str = 'crt' # 'crt': new head; 'lws': a scale per class; 'finetune': everything, head faster
+    mode:str = 'crt' # 'crt': new head; 'lws': scale per class; 'finetune': all, head faster
     freeze_bn:bool = True # Keep the statistics of BatchNorm in finetune too
     clf_lr_mult:float = 10. # finetune: rate of the head over that of the backbone
 
     def __post_init__(self): _one_of('mode', self.mode, ('crt', 'lws', 'finetune'))
 
 def _one_of(name, value, allowed):
-    if value not in allowed: raise ConfigError(f'`{name}` ({value!r}) must be one of {", ".join(allowed)}')
+    if value not in allowed:
+        raise ConfigError(f'`{name}` ({value!r}) must be one of {", ".join(allowed)}')
 
-# %% ../../nbs/training/42_stages.ipynb #a09ef8e0
+# %% ../../nbs/training/42_stages.ipynb #c9cea00a
 @dataclass
 class Stage3:
     "Calibrate the classifier after training; the strength is chosen on validation."
     mode:str = 'tau_norm' # 'tau_norm', 'logit_adjust' or 'both'
-    taus:list = field(default_factory=lambda: [i/10 for i in range(21)]) # Strengths tried; 0 is none
+    taus:list = field(default_factory=lambda: [i/10 for i in range(21)]) # Strengths to try
     metric:str = 'hm' # What is maximised: 'hm', 'macro_recall' or 'accuracy'
     allow_double:bool = False # Adjust a head although its loss has adjusted for the prior already
     name:str = 'stage3' # Name in results and files
@@ -117,9 +120,10 @@ class Stage3:
         _one_of('mode', self.mode, ('tau_norm', 'logit_adjust', 'both'))
         _one_of('metric', self.metric, ('hm', 'macro_recall', 'accuracy'))
         self.taus = sorted({0., *map(float, self.taus)})
-        if self.taus[0] < 0: raise ConfigError(f'`taus` must be at least 0; the least is {self.taus[0]}')
+        if self.taus[0] < 0:
+            raise ConfigError(f'`taus` must be at least 0; the least is {self.taus[0]}')
 
-# %% ../../nbs/training/42_stages.ipynb #641e4558
+# %% ../../nbs/training/42_stages.ipynb #e93f2e48
 def build_stage2_loader(
     dl, # Training loader, a `SignalDL`
     sampler:str='class_uniform', # A name of the registry `samplers`
@@ -128,19 +132,20 @@ def build_stage2_loader(
     **options, # Options of the sampler: `alpha`, `alpha_start`, `alpha_end`
 ): # A loader like `dl`
     "The same data, drawn another way."
-    return dl.new(sampler=make_sampler(dl.labels, sampler, total_epochs=total_epochs, seed=seed, **options),
-                  seed=seed)
+    s = make_sampler(dl.labels, sampler, total_epochs=total_epochs, seed=seed, **options)
+    return dl.new(sampler=s, seed=seed)
 
 @contextmanager
 def _train_loader(dls, stage, seed):
     "`dls` with the training loader of `stage`, for the time of the context."
     old = dls.loaders[0]
-    if stage.sampler is None: dls.loaders[0] = old.new(seed=seed)
-    else: dls.loaders[0] = build_stage2_loader(old, stage.sampler, stage.epochs, seed, **stage.sampler_options)
-    try: yield dls.loaders[0]
+    new = (old.new(seed=seed) if stage.sampler is None else
+           build_stage2_loader(old, stage.sampler, stage.epochs, seed, **stage.sampler_options))
+    dls.loaders[0] = new
+    try: yield new
     finally: dls.loaders[0] = old
 
-# %% ../../nbs/training/42_stages.ipynb #1cd9fdeb
+# %% ../../nbs/training/42_stages.ipynb #7e462625
 def _prepare_crt(model, n):
     layers = find_classifier_layers(model, n)
     freeze_backbone_params(model, layers)
@@ -148,19 +153,21 @@ def _prepare_crt(model, n):
 
 def _prepare_lws(model, n):
     model.requires_grad_(False)
-    for layer in find_classifier_layers(model, n).values(): swap_classifier(model, LearnableScale(layer), n)
+    for layer in find_classifier_layers(model, n).values():
+        swap_classifier(model, LearnableScale(layer), n)
 
 def _fold_lws(model, n):
-    for layer in find_classifier_layers(model, n).values(): swap_classifier(model, layer.fold(), n)
+    for layer in find_classifier_layers(model, n).values():
+        swap_classifier(model, layer.fold(), n)
 
-# %% ../../nbs/training/42_stages.ipynb #57f41b6b
+# %% ../../nbs/training/42_stages.ipynb #81a52570
 @contextmanager
 def trainable(
     model:nn.Module, # Model, changed in place
     stage, # `Stage1` or `Stage2`
     n_classes:int, # Number of classes
 ): # Nothing; a context
-    "What `stage` trains is trainable in the context; afterwards all is trainable, the scale of `lws` folded in."
+    "Let only what `stage` trains be trainable; afterwards all is, the scale of `lws` folded in."
     flags = [(p, p.requires_grad) for p in model.parameters()]
     if stage.mode == 'crt': _prepare_crt(model, n_classes)
     if stage.mode == 'lws': _prepare_lws(model, n_classes)
@@ -174,7 +181,8 @@ def trainable(
 
 def _split_head(model, n_classes):
     "Parameters that learn, in two groups: backbone, head."
-    head = {id(p) for m in find_classifier_layers(model, n_classes).values() for p in m.parameters()}
+    layers = find_classifier_layers(model, n_classes).values()
+    head = {id(p) for m in layers for p in m.parameters()}
     params = trainable_params(model)
     return [[p for p in params if (id(p) in head) == h] for h in (False, True)]
 
@@ -210,7 +218,7 @@ def head_prior(
     if weight is not None: p = p*np.asarray(weight, dtype=float)
     return HeadPrior((p/p.sum()).tolist(), adjusts_prior(loss))
 
-# %% ../../nbs/training/42_stages.ipynb #b1696baf
+# %% ../../nbs/training/42_stages.ipynb #da21e607
 @contextmanager
 def _borrowed(learn, **attrs):
     "`learn` with other attributes, for the time of the context."
@@ -228,7 +236,8 @@ def stage_callbacks(
     amp:bool=True, # Mixed precision where the device has it
 ) -> list: # Callbacks for `Learner.fit`
     "Schedule, clipping, early stopping, best epoch, deferred weights, mixed precision."
-    cbs = build_scheduler_for_stage(stage.schedule, stage.epochs, min(stage.warmup_epochs, stage.epochs/2),
+    warmup = min(stage.warmup_epochs, stage.epochs/2)
+    cbs = build_scheduler_for_stage(stage.schedule, stage.epochs, warmup,
                                     monitor=stage.monitor, **stage.schedule_options)
     cbs += [KeepBest(stage.monitor), TerminateOnNaNCallback()]
     if stage.grad_clip: cbs.append(GradientClip(stage.grad_clip))
@@ -236,7 +245,7 @@ def stage_callbacks(
     if stage.drw_start is not None: cbs.append(DRW(class_counts, stage.drw_start))
     return cbs + (mixed_precision(device) if amp else [])
 
-# %% ../../nbs/training/42_stages.ipynb #33a066ea
+# %% ../../nbs/training/42_stages.ipynb #dbb05146
 def history_rows(
     recorder, # fastai's `Recorder` after a fit
 ) -> list: # A dict per epoch: epoch, lr (at its end), train_loss, valid_loss, metrics
@@ -247,27 +256,42 @@ def history_rows(
 
 def _number(v): return None if v is None else float(v)
 
-def _fit(learn, stage, seed, checkpointer, counts, amp, cbs):
-    "Train one stage; history, best epoch, prior of the head."
-    n, device = len(counts), next(learn.model.parameters()).device
-    loss = build_criterion(stage.loss, counts, **stage.loss_options) if stage.loss is not None else learn.loss_func
+def stage_loss(
+    learn, # A `Learner`
+    stage, # `Stage1` or `Stage2`
+    class_counts, # Training samples per class, shape (n_classes,)
+) -> nn.Module: # The loss that the stage trains with
+    "The loss of a stage: its own, else the learner's."
+    if stage.loss is None: return learn.loss_func
+    return build_criterion(stage.loss, class_counts, **stage.loss_options)
+
+# %% ../../nbs/training/42_stages.ipynb #d9eb2b1b
+def _train_stage(learn, stage, n, seed, loss, cbs, start):
+    "`Learner.fit` with what belongs to the stage; the loader that it used."
     finetune = stage.mode == 'finetune'
     splitter = partial(_split_head, n_classes=n) if finetune else trainable_params
     lr = [stage.lr/stage.clf_lr_mult, stage.lr] if finetune else stage.lr
-    own = stage_callbacks(stage, counts, device, amp)
+    own = dict(loss_func=loss, opt_func=build_optimizer(stage.optimizer), splitter=splitter)
+    with (_train_loader(learn.dls, stage, seed) as dl, trainable(learn.model, stage, n),
+          _borrowed(learn, **own), starting_at(learn, start)):
+        learn.fit(stage.epochs, lr, wd=stage.weight_decay, cbs=cbs, reset_opt=True)
+    return dl
+
+def _fit(learn, stage, seed, checkpointer, counts, amp, cbs):
+    "Train one stage: its history, best epoch, seconds, and the prior that its head has learned."
+    n, loss = len(counts), stage_loss(learn, stage, counts)
+    own = stage_callbacks(stage, counts, next(learn.model.parameters()).device, amp)
     if not any(isinstance(cb, SetEpoch) for cb in learn.cbs): own.append(SetEpoch())
     start = checkpointer.state['epoch'] if checkpointer.state else 0
-    with (_train_loader(learn.dls, stage, seed) as dl, trainable(learn.model, stage, n),
-          _borrowed(learn, loss_func=loss, opt_func=build_optimizer(stage.optimizer), splitter=splitter),
-          starting_at(learn, start)):
-        learn.fit(stage.epochs, lr, wd=stage.weight_decay, cbs=[*own, checkpointer, *(cbs or [])], reset_opt=True)
-        keep = next(cb for cb in own if isinstance(cb, KeepBest))
-        if keep.best_epoch is None: raise LTSError(f'{stage.name}: the loss became NaN or infinite in the first '
-                                                   f'epoch; lower `lr` ({stage.lr}) or check the data')
-        weight = loss.weight if getattr(loss, 'weight', None) is not None else next(
-            (cb.weights_at(keep.best_epoch) for cb in own if isinstance(cb, DRW)), None)
-        prior = head_prior(dl, loss, n, keep.best_epoch, weight)
-    return dict(history=history_rows(learn.recorder), best_epoch=keep.best_epoch, prior=asdict(prior),
+    dl = _train_stage(learn, stage, n, seed, loss, [*own, checkpointer, *(cbs or [])], start)
+    best = next(cb.best_epoch for cb in own if isinstance(cb, KeepBest))
+    if best is None:
+        raise LTSError(f'{stage.name}: the loss became NaN or infinite in the first epoch; lower '
+                       f'`lr` ({stage.lr}) or check the data')
+    drw = next((cb for cb in own if isinstance(cb, DRW)), None)
+    weight = drw.weights_at(best) if drw else getattr(loss, 'weight', None)
+    prior = head_prior(dl, loss, n, best, None if weight is None else weight.cpu())
+    return dict(history=history_rows(learn.recorder), best_epoch=best, prior=asdict(prior),
                 seconds=checkpointer.elapsed)
 
 # %% ../../nbs/training/42_stages.ipynb #b83fba90
@@ -294,13 +318,14 @@ def search_tau(
     rows = [[float(t), score(adjust(t))] for t in taus]
     return max(rows, key=lambda r: (r[1], -r[0]))[0], rows
 
-# %% ../../nbs/training/42_stages.ipynb #48552c3c
+# %% ../../nbs/training/42_stages.ipynb #645c08a7
 def _calibrate(learn, stage, prior, groups):
     "Search and apply the corrections of stage 3; what was chosen, and the prior from then on."
     model, preds = learn.model, predict(learn, learn.dls.valid)
     metric = stage.metric
     if metric == 'hm' and validation_score(preds.logits, preds.targets, groups) is None:
-        warnings.warn('validation has no sample of the many-shot or few-shot classes; `tau` maximises macro recall')
+        warnings.warn('validation has no sample of the many-shot or of the few-shot classes; '
+                      '`tau` maximises macro recall')
         metric = 'macro_recall'
     score = partial(validation_score, targets=preds.targets, groups=groups, metric=metric)
     logits, tau, search = preds.logits, {}, {}
@@ -313,7 +338,8 @@ def _calibrate(learn, stage, prior, groups):
     if stage.mode in ('logit_adjust', 'both'):
         log_prior = _log_prior(prior)
         taus = [0.] if prior.is_uniform else stage.taus
-        tau['logit_adjust'], search['logit_adjust'] = search_tau(lambda t: logits - t*log_prior, taus, score)
+        adjust = lambda t: logits - t*log_prior
+        tau['logit_adjust'], search['logit_adjust'] = search_tau(adjust, taus, score)
         if tau['logit_adjust']:
             shift_logits(model, -tau['logit_adjust']*log_prior, len(groups))
             prior = HeadPrior(prior.probs, adjusted=True)
@@ -322,10 +348,11 @@ def _calibrate(learn, stage, prior, groups):
 def _log_prior(prior):
     "Log class probabilities; a class that was never seen counts as the rarest one."
     p = torch.tensor(prior.probs, dtype=torch.float64)
-    if prior.is_uniform: warnings.warn('the head was trained on balanced classes: there is no prior to adjust for')
+    if prior.is_uniform:
+        warnings.warn('the head was trained on balanced classes: there is no prior to adjust for')
     return p.clamp_min(p[p > 0].min()).log().float()
 
-# %% ../../nbs/training/42_stages.ipynb #ae73a68d
+# %% ../../nbs/training/42_stages.ipynb #cda898b0
 def check_stages(
     learn, # A `Learner`
     stages, # `Stage1`, `Stage2`, `Stage3` in the order they run
@@ -333,7 +360,8 @@ def check_stages(
 ):
     "Raise a `ConfigError` for what could not run, or should not, before anything runs."
     names = [s.name for s in stages]
-    if len(set(names)) < len(names): raise ConfigError(f'stages need names of their own; got {names}')
+    if len(set(names)) < len(names):
+        raise ConfigError(f'stages need names of their own; got {names}')
     metrics = ['train_loss', 'valid_loss', *(m.name for m in learn.metrics)]
     head, *more = find_classifier_layers(learn.model, len(class_counts)).values()
     prior = getattr(learn, 'head_prior', None)
@@ -342,11 +370,13 @@ def check_stages(
         if isinstance(s, Stage3): adjusted = _check_stage3(s, head, more, adjusted)
         else: adjusted = _check_training(s, learn, head, metrics, class_counts)
 
-# %% ../../nbs/training/42_stages.ipynb #5291d7d6
+# %% ../../nbs/training/42_stages.ipynb #ee0091e0
 def _check_training(s, learn, head, metrics, counts):
     "Whether the loss of this stage adjusts for the prior."
-    if s.monitor not in metrics: raise ConfigError(f'{s.name}: `monitor` ({s.monitor!r}) must be one of {", ".join(metrics)}')
-    loss = learn.loss_func if s.loss is None else build_criterion(s.loss, counts, **s.loss_options)
+    if s.monitor not in metrics:
+        raise ConfigError(f'{s.name}: `monitor` ({s.monitor!r}) must be one of '
+                          f'{", ".join(metrics)}')
+    loss = stage_loss(learn, s, counts)
     if hasattr(loss, 'check_head'): loss.check_head(head)
     build_optimizer(s.optimizer)
     stage_callbacks(s, counts)
@@ -357,17 +387,19 @@ def _check_training(s, learn, head, metrics, counts):
 
 def _check_stage3(s, head, more, adjusted):
     "Whether the head is adjusted for the prior after this stage."
-    if more: raise ConfigError(f'{s.name}: the model has {len(more)+1} classifiers; stage 3 calibrates one')
+    if more:
+        raise ConfigError(f'{s.name}: the model has {len(more)+1} classifiers; stage 3 calibrates one')
     if s.mode != 'logit_adjust' and not isinstance(head, nn.Linear):
-        raise ConfigError(f'{s.name}: `tau_norm` needs a linear head; {type(head).__name__} is normalised '
-                          "already: use mode='logit_adjust'")
+        raise ConfigError(f'{s.name}: `tau_norm` needs a linear head; {type(head).__name__} is '
+                          "normalised already: use mode='logit_adjust'")
     if s.mode != 'tau_norm' and adjusted and not s.allow_double:
-        raise ConfigError(f'{s.name}: the head is adjusted for the class prior already (by its loss, or by an earlier '
-                          f"stage); adjusting again would favour rare classes twice. Use mode='tau_norm', another "
-                          'loss, or `allow_double=True`')
+        raise ConfigError(f'{s.name}: the head is adjusted for the class prior already (by its '
+                          'loss, or by an earlier stage); adjusting again would favour rare '
+                          "classes twice. Use mode='tau_norm', another loss, or "
+                          '`allow_double=True`')
     return adjusted or s.mode != 'tau_norm'
 
-# %% ../../nbs/training/42_stages.ipynb #f193e47d
+# %% ../../nbs/training/42_stages.ipynb #fe110bdd
 def run_settings(
     learn, # A `Learner`
     stages, # List of stages
@@ -380,23 +412,27 @@ def run_settings(
     s = dict(seed=seed, stages=[dict(type=type(o).__name__, **asdict(o)) for o in stages],
              model=dict(type=type(learn.model).__name__, weights=_hash(json.dumps(shapes))),
              loss=repr(learn.loss_func), metrics=[m.name for m in learn.metrics],
-             data=dict(samples=len(dl.labels), labels=_hash(np.asarray(dl.labels, dtype='<i8').tobytes()),
-                       batch_size=dl.bs, transforms=repr(dl.after_batch)), extra=extra or {})
+             data=dict(samples=len(dl.labels),
+                       labels=_hash(np.asarray(dl.labels, dtype='<i8').tobytes()), batch_size=dl.bs, transforms=repr(dl.after_batch)), extra=extra or {})
     return _flat(json.loads(json.dumps(s, default=repr)))
 
-def _hash(data): return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
+def _hash(data):
+    data = data.encode() if isinstance(data, str) else data
+    return hashlib.sha256(data).hexdigest()[:16]
 
 def _flat(o, prefix=''):
     "Nested dicts and lists as one dict with dotted names."
     if not isinstance(o, (dict, list)) or not o: return {prefix: o}
     items = o.items() if isinstance(o, dict) else enumerate(o)
-    return {k2: v2 for k,v in items for k2,v2 in _flat(v, f'{prefix}.{k}' if prefix else str(k)).items()}
+    return {k2: v2 for k,v in items
+            for k2,v2 in _flat(v, f'{prefix}.{k}' if prefix else str(k)).items()}
 
 def _check_settings(old, new, path):
     diff = [f'{k} ({old.get(k, "absent")!r} there, {new.get(k, "absent")!r} now)'
             for k in dict.fromkeys([*old, *new]) if old.get(k, '?') != new.get(k, '?')]
-    if diff: raise ConfigError(f'{path}: the checkpoint is of a run with other settings: ' + ', '.join(diff[:8])
-                               + '. Resume with the same settings, or start anew with `resume=False`')
+    if diff: raise ConfigError(f'{path}: the checkpoint is of a run with other settings: '
+                               + ', '.join(diff[:8]) + '. Resume with the same settings, or '
+                               'start anew with `resume=False`')
 
 # %% ../../nbs/training/42_stages.ipynb #4bb7a0df
 class RunState:
@@ -458,7 +494,7 @@ def _run_stage(learn, stage, seed, checkpointer, analyzer, amp, cbs):
     learn.head_prior = HeadPrior(**res['prior'])
     return json.loads(json.dumps(res))
 
-# %% ../../nbs/training/42_stages.ipynb #43fb9dcc
+# %% ../../nbs/training/42_stages.ipynb #36384002
 def fit_stages(
     learn, # A `Learner` on `SignalDL` loaders, from `emitter_learner`
     stages, # `Stage1`, `Stage2`, `Stage3` objects, in the order they run
@@ -467,14 +503,15 @@ def fit_stages(
     seed:int=42, # Seed of order, sampling, augmentation, dropout and new heads
     every:int=1, # Epochs between checkpoints
     amp:bool=True, # Mixed precision on a GPU
-    analyzer=None, # `ClassificationAnalyzer`, or a dict of its options (`grouping`, `many_thresh`, …)
+    analyzer=None, # `ClassificationAnalyzer`, or a dict of its options (`grouping`, …)
     cbs=None, # Further callbacks for every fit
     settings:dict=None, # Further settings that a resumed run must share, JSON-able
-) -> list: # A dict per stage: name, mode, history, best_epoch, prior, tau, valid, test, rows, seconds, …
+) -> list: # A dict per stage: name, mode, history, best_epoch, tau, valid, test, rows, seconds, …
     "Run the stages one after the other, or go on with a run that was stopped."
     dls, stages = learn.dls, list(stages)
     if not isinstance(analyzer, ClassificationAnalyzer):
-        analyzer = ClassificationAnalyzer(dls.class_counts, **{'classes': list(dls.vocab), **(analyzer or {})})
+        options = {'classes': list(dls.vocab), **(analyzer or {})}
+        analyzer = ClassificationAnalyzer(dls.class_counts, **options)
     check_stages(learn, stages, analyzer.class_counts)
     run, state = RunState(path, run_settings(learn, stages, seed, settings)), None
     if resume and (state := run.load()): _go_back(learn, state, run.results)
