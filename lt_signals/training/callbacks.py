@@ -276,7 +276,7 @@ def starting_at(
     try: yield learn
     finally: del learn._do_fit
 
-# %% ../../nbs/training/41_callbacks.ipynb #2a3710ef
+# %% ../../nbs/training/41_callbacks.ipynb #81da81a3
 class ShiftedHead(nn.Module):
     "Logits of `base` plus a fixed `shift` per class."
     def __init__(self,
@@ -300,7 +300,9 @@ def shift_logits(
     num_classes:int=None, # Number of classes; a `SignalModel` knows it
 ):
     "Add a constant to the logits of `model`: in the bias, or by a `ShiftedHead`."
-    head, = find_classifier_layers(model, num_classes).values()
+    (name, head), = find_classifier_layers(model, num_classes).items()
+    outer = get_base_model(model).get_submodule(name.rpartition('.')[0])
+    if isinstance(outer, ShiftedHead): head = outer
     store = head.shift if isinstance(head, ShiftedHead) else getattr(head, 'bias', None)
     if store is None: swap_classifier(model, ShiftedHead(head, shift), num_classes)
     else: store += shift.to(store)
