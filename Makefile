@@ -20,12 +20,12 @@ demo: install
 	$(BIN)/lts_train exp_name=demo
 
 test: install
-	$(BIN)/nbdev_test --n_workers $(WORKERS)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-slow: install
-	$(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow'
 
 # the package alone, with the newest fastai and fastcore and without nbdev
 .venv-latest/.installed: settings.ini setup.py pyproject.toml
@@ -36,7 +36,7 @@ test-slow: install
 
 test-latest: .venv-latest/.installed
 	.venv-latest/bin/uv pip install -q --python .venv-latest/bin/python --no-deps --reinstall .
-	cd tests && ../.venv-latest/bin/python smoke.py
+	cd tests && OMP_NUM_THREADS=1 ../.venv-latest/bin/python smoke.py
 
 docs: install
 	$(BIN)/nbdev_docs

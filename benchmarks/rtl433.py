@@ -28,21 +28,23 @@ AUGMENT = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'Carr
 
 
 def hold_out(store, seed, by='file', share=1/3):
-    "Test files (or sessions), and a few windows of the other files to watch the training by."
-    groups = store.meta['capture' if by == 'file' else 'group'].to_numpy()
+    "Test files (or sessions), drawn at random within each class, and a few windows of the others to watch the training by."
+    unit = store.meta['capture' if by == 'file' else 'group'].to_numpy()
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the classes with one file are in the training part only
-        train, _, test = stratified_split(store.labels, (1 - share, 0., share), groups, seed)
+        warnings.simplefilter('ignore')  # a class with one file is in the training part only
+        _, _, test = stratified_split(group_labels(store.labels, unit), (1 - share, 0., share), seed=seed)
+    held = np.isin(unit, np.unique(unit)[test])
+    train = np.flatnonzero(~held)
     watch = seed_stream(seed, 'watch').random(len(train)) < .05
-    return Split(train[~watch], train[watch], test)
+    return Split(train[~watch], train[watch], np.flatnonzero(held))
 
 
-def scores(log_probs, store, test):
+def scores(probs, store, test):
     "Macro recall of windows and of files, over the classes with at least three files."
     y, file = store.labels[test], store.meta.capture.to_numpy()[test]
     all_files = group_labels(store.labels, store.meta.capture.to_numpy())
     scored = np.bincount(all_files, minlength=store.n_classes) >= 3
-    votes = vote(log_probs, file)
+    votes = vote(probs.clamp_min(1e-3), file)
 
     def recall(guess, truth):
         tally = class_tally(torch.as_tensor(guess), torch.as_tensor(truth), store.n_classes).numpy()
@@ -50,7 +52,7 @@ def scores(log_probs, store, test):
 
     truth, guess = group_labels(y, file), votes.probs.argmax(1).numpy()
     wrong = [f'{f} as {store.classes[g]}' for f, g, t in zip(votes.groups, guess, truth) if g != t and scored[t]]
-    return recall(log_probs.argmax(1), y), recall(guess, truth), wrong
+    return recall(probs.argmax(1), y), recall(guess, truth), wrong
 
 
 def features(x):
@@ -74,7 +76,7 @@ def neighbours(store, split, seed, args):
     knn.fit(f[train], store.labels[train])
     probs = torch.full((len(split.test), store.n_classes), 0.)
     probs[:, knn.classes_] = torch.as_tensor(knn.predict_proba(f[split.test]), dtype=torch.float32)
-    return probs.clamp_min(1e-3).log()
+    return probs
 
 
 def network(store, split, seed, args):
@@ -85,7 +87,10 @@ def network(store, split, seed, args):
     epochs = max(round(args.steps/len(dls.train)), 1)
     stage = Stage1(epochs=epochs, lr=2e-3, weight_decay=.02, sampler='sqrt', warmup_epochs=epochs/10, monitor='valid_loss')
     with learn.no_bar(), learn.no_logging(): fit_stages(learn, [stage], seed=seed)
-    return predict(learn, dls.test).log_probs
+    return predict(learn, dls.test).probs
+
+
+methods = dict(neighbours=neighbours, network=network)
 
 
 def main(args):
@@ -101,17 +106,18 @@ def main(args):
     print(f'{"method":22}{"seed":>5}{"window recall":>15}{"file recall":>13}{"seconds":>9}')
     results = {}
     for seed in args.seeds:
-        split = hold_out(store, seed, args.by)
-        for method in (neighbours, network):
+        split, probs = hold_out(store, seed, args.by), {}
+        for name in ('neighbours', 'network', 'mean of both'):
             t = time.perf_counter()
-            window, file, wrong = scores(method(store, split, seed, args), store, split.test)
-            results.setdefault(method.__name__, []).append((window, file))
-            print(f'{method.__name__:22}{seed:5}{window:15.3f}{file:13.3f}{time.perf_counter() - t:9.0f}', flush=True)
-            if args.verbose: print('\n'.join(f'    {w}' for w in wrong))
+            probs[name] = methods[name](store, split, seed, args) if name in methods else sum(probs.values())/2
+            window, file, wrong = scores(probs[name], store, split.test)
+            results.setdefault(name, []).append((window, file))
+            print(f'{name:22}{seed:5}{window:15.3f}{file:13.3f}{time.perf_counter() - t:9.0f}', flush=True)
+            if args.verbose: print(*(f'    {w}\n' for w in wrong), sep='', end='')
     print()
     for name, r in results.items():
         (w, f), (dw, df) = np.mean(r, 0), np.std(r, 0)
-        print(f'{name:22} mean{w:7.3f} ± {dw:.3f}{f:9.3f} ± {df:.3f}')
+        print(f'{name:22} mean{w:10.3f} ± {dw:.3f}{f:8.3f} ± {df:.3f}')
 
 
 if __name__ == '__main__':

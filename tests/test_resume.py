@@ -41,7 +41,8 @@ def make_run(folder):
 
 def kill_at(when):
     "Arrange a SIGKILL of this process: 'stage epoch batch', or 'write n' in the middle of the n-th checkpoint."
-    from lt_signals.training import callbacks, stages
+    from fastai.callback.core import Callback
+    from lt_signals.training import stages
     name, *numbers = when.split()
     die = lambda: os.kill(os.getpid(), signal.SIGKILL)
     if name == 'write':
@@ -52,14 +53,14 @@ def kill_at(when):
                 Path(src).write_bytes(data[:len(data)//2])  # half of it has reached the disk
                 die()
             real(src, dst)
-        callbacks.os.replace = replace
+        os.replace = replace
         return
     epoch, batch = map(int, numbers)
     def before_batch(self):
         if self.training and (self.epoch, self.iter) == (epoch, batch): die()
     fit = stages._fit
     def _fit(learn, stage, seed, checkpointer, counts, amp, cbs):
-        if stage.name == name: cbs = [callbacks.Callback(before_batch=before_batch)]
+        if stage.name == name: cbs = [Callback(before_batch=before_batch)]
         return fit(learn, stage, seed, checkpointer, counts, amp, cbs)
     stages._fit = _fit
 

@@ -30,7 +30,7 @@ def opt(
         return field(default_factory=lambda: type(default)(default), metadata=meta)
     return field(default=default, metadata=meta)
 
-# %% ../../nbs/core/02_config.ipynb #aa3f2042
+# %% ../../nbs/core/02_config.ipynb #11cb0418
 @dataclass
 class DataConfig:
     "Where the signals come from, how they are split and what a batch is."
@@ -45,8 +45,8 @@ class DataConfig:
     target_length:Optional[int] = opt(None, 'samples a signal; shorter padded, longer cropped')
     normalize:str = opt('rms', 'per signal: none, rms, max or zscore')
     in_memory:bool = opt(True, 'hold the whole set in memory; false reads every batch from disk')
-    batch_size:int = opt(128, 'signals a batch')
-    augment:List[Any] = opt([], 'training augmentations, names or {name: {option: value}}')
+    batch_size:int = opt(64, 'signals a batch')
+    augment:List[Any] = opt(['PhaseRotation'], 'training augmentations, names or {name: {option: value}}')
 
 # %% ../../nbs/core/02_config.ipynb #f8555e00
 @dataclass

@@ -6,10 +6,10 @@
 __all__ = ['normalizations', 'readers', 'signal_keys', 'label_keys', 'class_keys', 'rate_keys', 'file_errors', 'encode_labels',
            'SignalSource', 'ArraySource', 'MappedSource', 'RaggedSource', 'TensorSource', 'ConcatSource',
            'normalize_signals', 'SignalStore', 'detect_format', 'open_signals', 'read_npy', 'read_npz', 'ChunkedSource',
-           'read_hdf5', 'read_mat', 'atomic_path', 'write_signals', 'ADSBSignalDataset']
+           'read_hdf5', 'read_mat', 'write_signals', 'ADSBSignalDataset']
 
-# %% ../../nbs/data/10_io.ipynb #fd17a1bb
-import atexit, importlib, inspect, json, math, os, subprocess, sys, tempfile, threading
+# %% ../../nbs/data/10_io.ipynb #c186d60f
+import atexit, importlib, inspect, json, math, os, subprocess, sys, threading
 import zipfile, zlib
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -24,7 +24,7 @@ from numpy.lib import format as npy_format
 from scipy.io import savemat
 from torch.utils.data import Dataset
 
-from ..core.registry import LTSError, Registry, SignalFileError
+from ..core.registry import LTSError, Registry, SignalFileError, atomic_path
 from ..core.types import TensorIQ
 
 # %% ../../nbs/data/10_io.ipynb #b1a3a14b
@@ -339,7 +339,7 @@ class TensorSource(SignalSource):
         "As `gather`, for numpy."
         return self.gather(rows).cpu().numpy()
 
-# %% ../../nbs/data/10_io.ipynb #a6322b07
+# %% ../../nbs/data/10_io.ipynb #32d8310c
 class ConcatSource(SignalSource):
     "Sources one after the other, such as the files of a folder; at most `max_open` are held open."
     max_open = 128
@@ -350,7 +350,7 @@ class ConcatSource(SignalSource):
         self.sources,self.path,first = list(sources),path,sources[0]
         for s in self.sources:
             if (s.n_channels, s.length) != (first.n_channels, first.length):
-                raise SignalFileError(s.path, f'signals are ({s.n_channels}, {s.length}), in {first.path} '
+                raise SignalFileError(s.path, f'shape ({s.n_channels}, {s.length}); {first.path} has '
                     f'({first.n_channels}, {first.length}).',
                                       remedy='store signals of one shape in all files.')
         self.starts = np.cumsum([0] + [s.n for s in self.sources])
@@ -620,12 +620,16 @@ def _check_finite(store, on_bad):
     kept.n_dropped = n_bad
     return kept
 
-# %% ../../nbs/data/10_io.ipynb #01760271
+# %% ../../nbs/data/10_io.ipynb #6413cc65
 @patch
 def __repr__(self:SignalStore):
     where = str(self.device) if self.resident else 'lazy'
     return (f'SignalStore({len(self)} × ({self.n_channels}, {self.target_length}), '
             f'{self.n_classes} classes, {where}, {Path(self.source.path).name})')
+
+def _held(store):
+    if store.resident: return f'ready on {store.device}'
+    return 'in memory' if type(store.source) in (ArraySource, RaggedSource) else 'in the file'
 
 @patch
 def _repr_markdown_(self:SignalStore):
@@ -634,7 +638,7 @@ def _repr_markdown_(self:SignalStore):
                                             if self.n_dropped else '')),
             ('shape', f'({self.n_channels}, {self.target_length})'), ('normalize', self.normalize),
             ('sample rate', 'unknown' if rate is None else f'{rate:,g} Hz'),
-            ('held', str(self.device) if self.resident else 'in the file'),
+            ('held', _held(self)),
             ('meta', ', '.join(self.meta) or 'none'),
             ('classes', _count_text(self.classes, counts)),
             ('source', f'`{Path(self.source.path).name}`')]
@@ -655,10 +659,10 @@ def show(self:SignalStore,
     x,y = self[i]
     return x.show(ax=ax, title=self.classes[y] if y >= 0 else 'unlabelled', **kwargs)
 
-# %% ../../nbs/data/10_io.ipynb #3f33eba1
+# %% ../../nbs/data/10_io.ipynb #2dca4530
 readers = Registry('reader')
 
-_reader_modules = dict(rml2016='rml', captures='captures')  # a reader of each further module
+_reader_modules = dict(rml2016='rml', captures='captures', modes='modes')  # a reader of each further module
 
 def _load_readers():
     for reader,module in _reader_modules.items():
@@ -686,7 +690,7 @@ def detect_format(
                                                            else 'kind of file.'),
         field='format', remedy=f'known suffixes: {known}; or name one of `readers` with format=….')
 
-# %% ../../nbs/data/10_io.ipynb #75607295
+# %% ../../nbs/data/10_io.ipynb #420e75bb
 def open_signals(
     path, # File or folder
     format:str=None, # Name in `readers`; found by content and suffix when None
@@ -695,7 +699,7 @@ def open_signals(
     normalize:str='none', # 'none', 'rms', 'max' or 'zscore', per sample
     in_memory:bool=False, # Hold all samples in memory
     device='cpu', # Hold all samples on this device, unless it is the CPU
-    on_bad:str='raise', # NaN or infinity: 'raise', 'drop' the sample, or 'defer' the check to `take`
+    on_bad:str='raise', # NaN or infinity: 'raise', 'drop' the sample, or 'defer' the check
     **options, # Options of the reader, such as `signal_key`, `label_key`, `classes`, `sample_rate`
 ) -> SignalStore:
     "Open labelled signals, whatever the file."
@@ -1053,7 +1057,7 @@ class ChunkedSource(SignalSource):
 
     def __getstate__(self): return {**self.__dict__, '_open': None}
 
-# %% ../../nbs/data/10_io.ipynb #0e5c3b8c
+# %% ../../nbs/data/10_io.ipynb #daae9f3c
 def _attribute(node, name):
     "A plain attribute; None where there is none, or where it is of variable length."
     if name not in node.attrs or node.attrs.get_id(name).dtype.hasobject: return None
@@ -1093,7 +1097,8 @@ class _H5Table(_Table):
             cells = self._cells(ds, name)
             return np.array([str(c) if isinstance(c, str) else c for c in cells])
         if kind == 'char': return ''.join(map(chr, ds[()].T.ravel().tolist()))
-        if ds.dtype.hasobject: return _ask_child(self.path, os.path.getsize(self.path), ds.name)['text']
+        if ds.dtype.hasobject:
+            return _ask_child(self.path, os.path.getsize(self.path), ds.name)['text']
         if h5py.check_string_dtype(ds.dtype): return ds.asstr()[()]
         return ds[()].T if kind else ds[()]
 
@@ -1106,8 +1111,8 @@ class _H5Table(_Table):
         if h5py.check_ref_dtype(ds.dtype) is h5py.Reference:
             return _from_cells(self._cells(ds, name), self.path, name)
         if ds.dtype.hasobject:
-            raise SignalFileError(self.path, f'values of type {ds.dtype} are no signal.', field=name,
-                                  remedy='store unequal lengths one after the other, with `offsets`.')
+            raise SignalFileError(self.path, f'{ds.dtype} values are no signal.', field=name,
+                remedy='store unequal lengths one after the other, with `offsets`.')
         matlab = bool(self._matlab(ds))
         shape,offset = ds.shape[::-1] if matlab else ds.shape, ds.id.get_offset()
         if ds.chunks is None and offset is not None and _is_plain(ds):
@@ -1179,7 +1184,7 @@ def _inflated(f, length, most) -> int:
     f.seek(left, 1)
     return total
 
-# %% ../../nbs/data/10_io.ipynb #8b1043a4
+# %% ../../nbs/data/10_io.ipynb #1ea96fb9
 def _mat_child():
     import json, sys
     import numpy as np
@@ -1211,7 +1216,9 @@ def _mat_child():
             if ask['key']:
                 with h5py.File(ask['path'], 'r') as f:
                     found = dict(text=np.array(f[ask['key']].asstr()[()], dtype=str))
-            else: found = {k: np.asarray(v) for k,v in loadmat(ask['path']).items() if k[:2] != '__'}
+            else:
+                found = loadmat(ask['path'])
+                found = {k: np.asarray(v) for k,v in found.items() if k[:2] != '__'}
             found = [p for k,v in found.items() for p in flat(k, v)]
         except Exception as e:
             memory = isinstance(e, MemoryError)
@@ -1259,13 +1266,13 @@ class _MatProcess:
 _mat_process = _MatProcess()
 atexit.register(_mat_process.stop)
 
-# %% ../../nbs/data/10_io.ipynb #68753492
+# %% ../../nbs/data/10_io.ipynb #8a705868
 def _ask_child(path, total, key=None) -> dict:
-    "Variables of a v5 file that unpacks to `total` bytes, or the text in dataset `key` of an HDF5 file."
+    "Variables of a v5 file of `total` bytes unpacked, or the text in `key` of an HDF5 file."
     child = _mat_process.start()
     ask = dict(path=str(path), memory=4*total + 2**28, key=key)
     try:
-        with _mat_process._deadline(4 + total/2**24):
+        with _mat_process._deadline(3 + total/2**24):
             child.stdin.write(json.dumps(ask).encode() + b'\n')
             child.stdin.flush()
             head = child.stdout.readline()
@@ -1287,7 +1294,7 @@ def _from_child(f, n, path, name, most):
     if len(data) < nbytes: raise EOFError('the parser crashed or ran out of time')
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
-# %% ../../nbs/data/10_io.ipynb #744cc86c
+# %% ../../nbs/data/10_io.ipynb #acd28cf9
 @readers.register('mat', suffixes=('.mat',), source='scipy.io.loadmat, h5py')
 def read_mat(
     path, # The file
@@ -1303,9 +1310,8 @@ def read_mat(
     options = dict(signal_key=signal_key, label_key=label_key, classes=classes, layout=layout,
                    sample_rate=sample_rate)
     if h5py.is_hdf5(path): return _read_h5(path, **options)
-    return _read_table(_Table(path,
-                              {k: _mat_value(v) for k,v in _ask_child(path, _mat_size(path, max_bytes)).items()}),
-                       **options)
+    arrays = _ask_child(path, _mat_size(path, max_bytes))
+    return _read_table(_Table(path, {k: _mat_value(v) for k,v in arrays.items()}), **options)
 
 # %% ../../nbs/data/10_io.ipynb #f0c1cdb9
 def _mat_value(v):
@@ -1313,27 +1319,6 @@ def _mat_value(v):
     if isinstance(v, list) and all(c.dtype.kind == 'U' for c in v):
         return np.array([''.join(c.ravel().tolist()) for c in v])
     return v
-
-# %% ../../nbs/data/10_io.ipynb #e3cbf014
-@contextmanager
-def atomic_path(
-    path, # The file to write
-):
-    "A temporary path: it becomes `path` when the block succeeds, and disappears when it fails."
-    path = Path(path)
-    fd,tmp = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
-    os.close(fd)
-    try:
-        yield Path(tmp)
-        with open(tmp, 'rb+') as f: os.fsync(f.fileno())
-        os.chmod(tmp, 0o666 & ~_umask())
-        os.replace(tmp, path)
-    finally: Path(tmp).unlink(missing_ok=True)
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 # %% ../../nbs/data/10_io.ipynb #8b52d991
 def write_signals(

@@ -6,8 +6,8 @@
 __all__ = ['rml2018_classes', 'digital_classes', 'load_array_pickle', 'read_rml2016', 'read_rml2018', 'envelope_kurtosis',
            'check_rml2018_classes', 'read_split_hdf5']
 
-# %% ../../nbs/data/10a_rml.ipynb #6541bec6
-import os, pickle, re
+# %% ../../nbs/data/10a_rml.ipynb #70751cd3
+import os, pickle, re, struct
 from pathlib import Path
 
 import h5py
@@ -60,7 +60,7 @@ def _make_scalar(kind, data): return _checked_array(data, kind, (), 'C').item()
 def _make_buffer(data, kind, shape, order): return _checked_array(bytes(data), kind, shape, order)
 def _make_bytes(text, encoding): return text.encode('latin1')
 
-# %% ../../nbs/data/10a_rml.ipynb #35b9a009
+# %% ../../nbs/data/10a_rml.ipynb #a2d0dc86
 class _Builder:
     "A function that a pickle may call; it has no attributes that a pickle could change."
     __slots__ = ('_make',)
@@ -81,6 +81,12 @@ class _ArrayUnpickler(pickle._Unpickler):
         if (module, name) not in _builders:
             raise pickle.UnpicklingError(f'it wants {module}.{name}, which is no numpy array')
         return _Builder(_builders[module, name])
+
+    def load_bytearray8(self):  # as inherited it allocates before it reads
+        n, = struct.unpack('<Q', self.read(8))
+        self.append(bytearray(self.read(n)))
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}
 
 class _Bounded:
     "A file that never allocates more than it has."

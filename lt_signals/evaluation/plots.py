@@ -8,8 +8,8 @@ __all__ = ['OKABE_ITO', 'GROUP_COLORS', 'GROUP_MARKERS', 'HOUSE_STYLE', 'figures
            'plot_class_recall', 'plot_count_vs_recall', 'plot_confusion', 'plot_confusion_normalized',
            'plot_group_comparison', 'plot_reliability', 'save_figure', 'visualize_all_results']
 
-# %% ../../nbs/evaluation/54_plots.ipynb #6db808fd
-import io, os
+# %% ../../nbs/evaluation/54_plots.ipynb #77ecd9be
+import io
 from functools import wraps
 from itertools import cycle
 from pathlib import Path
@@ -21,7 +21,7 @@ from matplotlib.colors import LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ..core.registry import LTSError, Registry
+from ..core.registry import LTSError, Registry, write_atomically
 from .analysis import GROUP_NAMES
 from .metrics import summary_row
 
@@ -299,7 +299,7 @@ def plot_reliability(
     ax.legend(loc='center left', bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../../nbs/evaluation/54_plots.ipynb #e4dbc302
+# %% ../../nbs/evaluation/54_plots.ipynb #f0f12854
 def save_figure(
     fig:Figure, # What to save
     path, # File name without suffix
@@ -311,9 +311,7 @@ def save_figure(
     for fmt in formats:
         dest,buf = Path(f'{path}.{fmt}'),io.BytesIO()
         fig.savefig(buf, format=fmt, dpi=dpi, metadata={'Date': None} if fmt == 'svg' else None)
-        tmp = dest.with_name(f'.{dest.name}.{os.getpid()}')
-        tmp.write_bytes(buf.getvalue())
-        os.replace(tmp, dest)
+        write_atomically(dest, buf.getvalue())
         paths.append(dest)
     return paths
 

@@ -6,7 +6,7 @@
 __all__ = ['tasks', 'RunFolder', 'join_stores', 'emitter', 'pick_device', 'make_stages', 'build_run', 'EpochLog', 'run_results',
            'vote_recordings', 'summary_text', 'run_experiment', 'load_run', 'load_model', 'compare_runs']
 
-# %% ../../nbs/training/43_experiment.ipynb #55eda184
+# %% ../../nbs/training/43_experiment.ipynb #2c6b9ced
 import json, logging, os, platform, sys, time
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -22,7 +22,7 @@ from fastai.learner import Recorder
 
 import lt_signals
 from ..core.config import Config, config_from_json, config_to_json, make_config
-from ..core.registry import ConfigError, LTSError, Registry, setup_seed
+from ..core.registry import ConfigError, LTSError, Registry, setup_seed, write_atomically
 from ..data.io import ConcatSource, SignalStore, open_signals
 from ..data.loaders import build_dataloaders
 from ..data.longtail import check_same_passport
@@ -31,7 +31,7 @@ from ..evaluation.analysis import ClassificationAnalyzer
 from ..evaluation.metrics import format_table, group_labels, predict, results_table, summary_row, vote
 from ..evaluation.plots import visualize_all_results
 from ..models.layers import create_model
-from .callbacks import load_weights, save_weights, write_atomically
+from .callbacks import load_weights, save_weights
 from .stages import Stage1, Stage2, Stage3, emitter_learner, fit_stages
 
 # %% ../../nbs/training/43_experiment.ipynb #2fb0f1f2
@@ -104,7 +104,7 @@ def join_stores(
     source.annotate(labels, train.classes, meta, train.sample_rate)
     return SignalStore(source, train.target_length, train.normalize)
 
-# %% ../../nbs/training/43_experiment.ipynb #1ba3808f
+# %% ../../nbs/training/43_experiment.ipynb #079bbda9
 @tasks.register()
 def emitter(
     cfg:Config, # The run
@@ -112,8 +112,9 @@ def emitter(
     "Who transmitted: emitters (or devices) from raw I/Q; without a path, synthetic Mode S transmitters."
     d, s = cfg.data, cfg.synth
     if d.path is None:
-        return synth_emitters(s.n_classes, s.n_max, s.imbalance_ratio, n_valid=s.n_valid, n_test=s.n_test,
-                              snr_db=(s.snr_low, s.snr_high), seed=cfg.seed)
+        store = synth_emitters(s.n_classes, s.n_max, s.imbalance_ratio, n_valid=s.n_valid, n_test=s.n_test,
+                               snr_db=(s.snr_low, s.snr_high), seed=cfg.seed)
+        return SignalStore(store.source, d.target_length, d.normalize)
     store = _open(cfg, d.path)
     if not store.n_classes:
         raise ConfigError(f'`data.path` ({d.path}) has no labels; use a folder with one subfolder a '
@@ -242,7 +243,7 @@ def summary_text(
                       f'macro recall {100*r["macro_recall"]:.1f}']
     return '\n'.join(lines)
 
-# %% ../../nbs/training/43_experiment.ipynb #0c87f240
+# %% ../../nbs/training/43_experiment.ipynb #df3ce6ca
 _may_differ = {'resume', 'progress', 'out_dir', 'threads', 'device', 'visualization'}
 
 def _resumed(cfg):
@@ -260,9 +261,9 @@ def _brief(a, b):
     if isinstance(a, dict): return ', '.join(f'{k}: {a[k]!r}, now {b.get(k)!r}' for k in a if a[k] != b.get(k))
     return f'{a!r}, now {b!r}'
 
-def _write_json(path, obj): write_atomically(path, json.dumps(obj, indent=1).encode())
+def _write_json(path, obj): write_atomically(path, json.dumps(obj, indent=1))
 
-# %% ../../nbs/training/43_experiment.ipynb #12046bca
+# %% ../../nbs/training/43_experiment.ipynb #4531b019
 def run_experiment(
     cfg:Config=None, # The run; made of `overrides` when None
     **overrides, # As for `make_config`
@@ -274,7 +275,7 @@ def run_experiment(
     dls, learn, stages = build_run(cfg)
     ready = time.perf_counter()
     run = _resumed(cfg) if cfg.resume else RunFolder.create(cfg.out_dir, cfg.exp_name)
-    write_atomically(run.config, config_to_json(cfg).encode())
+    write_atomically(run.config, config_to_json(cfg))
     bars = cfg.progress and sys.stdout.isatty()
     with ExitStack() as on:
         on.enter_context(_Logs(run, cfg.progress, bars))
@@ -289,7 +290,7 @@ def run_experiment(
         results['timings'] = dict(data_s=ready-start, **{f'{s["name"]}_s': s['seconds'] for s in fitted},
                                   total_s=time.perf_counter()-start)
         text = summary_text(results)
-        write_atomically(run.summary, (text + '\n').encode())
+        write_atomically(run.summary, text + '\n')
         _write_json(run.results, results)
         _log.info(f'\n{text}\n\nresults and figures: {run.path}')
     return run

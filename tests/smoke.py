@@ -1,0 +1,34 @@
+"Smoke test of the installed package without nbdev: every module imports, the doctor finds nothing, a small run trains, stops and resumes."
+import contextlib, importlib, io, pkgutil, sys, tempfile, warnings
+from pathlib import Path
+
+warnings.simplefilter('ignore')
+import fastai, fastcore, torch
+
+import lt_signals
+
+assert 'site-packages' in lt_signals.__file__, f'the checkout was imported, not the installed package: {lt_signals.__file__}'
+modules = [m.name for m in pkgutil.walk_packages(lt_signals.__path__, 'lt_signals.') if not m.name.endswith('_modidx')]
+for name in modules: importlib.import_module(name)
+assert 'nbdev' not in sys.modules, 'the library imports nbdev'
+print(f'{len(modules)} modules import; fastai {fastai.__version__}, fastcore {fastcore.__version__}, torch {torch.__version__}')
+
+from lt_signals.core.doctor import format_check, run_doctor
+
+report = run_doctor('cpu')
+bad = [c for c in report if not c.ok]
+print('\n'.join(map(format_check, bad)) or f'{len(report)} checks of the doctor pass')
+
+from lt_signals.training.experiment import load_model, load_run, run_experiment
+
+with tempfile.TemporaryDirectory() as folder:
+    small = dict(out_dir=folder, exp_name='smoke', progress=False, synth=dict(n_classes=5, n_max=30, imbalance_ratio=10., n_valid=6, n_test=6),
+                 model=dict(name='ResNet1D', options=dict(depth=2, width=8)), training=dict(epochs=2), stage2=dict(epochs=1))
+    run = run_experiment(**small)
+    stages = list(load_run(run.path)['summary'])
+    assert stages == ['stage1', 'stage2', 'stage3'], stages
+    assert (run.plots/'confusion.png').stat().st_size > 0
+    assert load_model(run.path)(torch.randn(2, 2, 512)).shape == (2, 5)
+    assert run_experiment(**small, resume=True).path == run.path
+    print('a run trains, is read back and resumes: ' + ', '.join(stages))
+sys.exit(bool(bad))
