@@ -1,4 +1,4 @@
-"""Recognise real 433 MHz devices: nearest neighbours and SpectrumEnvelopeNet on the same held-out files.
+"""Recognise real 433 MHz devices: nearest neighbours, SpectrumEnvelopeNet, and both together, on the same held-out files.
 
 No file is on both sides; sessions are, as most devices were recorded in one session only (`--by session` holds whole
 sessions out, where a class has several). Recall is the mean over classes with at least three files, by window and by file
@@ -82,7 +82,8 @@ def neighbours(store, split, seed, args):
 def network(store, split, seed, args):
     "SpectrumEnvelopeNet with augmentation, sqrt sampling and smoothed labels."
     setup_seed(seed)
-    dls = build_dataloaders(store, split=split, batch_size=64, augment=AUGMENT, seed=seed, device='cpu' if args.cpu else None)
+    dls = build_dataloaders(store, split=split, batch_size=64, augment=AUGMENT, seed=seed,
+                            device='cpu' if args.cpu else None)
     learn = emitter_learner(dls, 'SpectrumEnvelopeNet', loss_options=dict(label_smoothing=.05))
     epochs = max(round(args.steps/len(dls.train)), 1)
     stage = Stage1(epochs=epochs, lr=2e-3, weight_decay=.02, sampler='sqrt', warmup_epochs=epochs/10, monitor='valid_loss')
@@ -101,8 +102,8 @@ def main(args):
           f'Python {platform.python_version()}, torch {torch.__version__}')
     store = open_signals(folder, window=args.window, hop=args.window//2, range_db=args.range_db,
                          sample_rate=250e3, in_memory=True)
-    print(f'{store.meta.capture.nunique()} files, {store.n_classes} classes, {len(store):,} windows of {args.window} samples '
-          f'({args.window/250:.1f} ms); a third of the {args.by}s of each class held out\n')
+    print(f'{store.meta.capture.nunique()} files, {store.n_classes} classes, {len(store):,} windows of '
+          f'{args.window} samples ({args.window/250:.1f} ms); a third of the {args.by}s of each class held out\n')
     print(f'{"method":22}{"seed":>5}{"window recall":>15}{"file recall":>13}{"seconds":>9}')
     results = {}
     for seed in args.seeds:
@@ -125,7 +126,7 @@ if __name__ == '__main__':
     p.add_argument('--window', type=int, default=4096, help='samples a window')
     p.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds of split and training')
     p.add_argument('--by', choices=('file', 'session'), default='file', help='what is never on both sides')
-    p.add_argument('--range_db', type=float, default=5., help='windows weaker than the strongest of a file by more are dropped')
+    p.add_argument('--range_db', type=float, default=5., help='drop windows further below the strongest of their file')
     p.add_argument('--steps', type=int, default=600, help='training steps of 64 windows, about')
     p.add_argument('--threads', type=int, default=1, help='threads of torch')
     p.add_argument('--cpu', action='store_true', help='train on the CPU even where there is a GPU')

@@ -204,7 +204,9 @@ def _deal(table, f, rng, n_rivals=64, max_passes=10):
         if (d.side == before).all(): break
     return d.side
 
-# %% ../../nbs/data/13_longtail.ipynb #f2c91859
+# %% ../../nbs/data/13_longtail.ipynb #0aa2238e
+_tolerance = .2
+
 def stratified_split(
     labels, # Class of each sample, integers, shape (n,); -1 is left out of every part
     fractions=(.7, .15, .15), # Shares of train, valid and test; valid and test may be 0
@@ -221,7 +223,8 @@ def stratified_split(
         code = _group_codes(groups, len(y))[seen]
         ids,code = np.unique(code, return_inverse=True)
         table = sparse.coo_matrix((np.ones(len(seen)), (code, y[seen])), shape=(len(ids), c)).tocsr()
-        side = _deal(table, f, rng)[code]
+        about = sparse.diags(rng.uniform(1-_tolerance, 1+_tolerance, len(ids)))
+        side = _deal((about @ table).tocsr(), f, rng)[code]
     split = Split(*(seen[side == s].astype(np.int64) for s in range(3)))
     _tell_missing(y, c, split, f, groups is not None, strict, classes)
     return split

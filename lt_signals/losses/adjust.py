@@ -13,11 +13,11 @@ from torch import Tensor
 from ..core.registry import LTSError
 from .weights import ImbalancedLoss, WeightComputer, losses
 
-# %% ../../nbs/losses/33_adjust.ipynb #69e50a00
+# %% ../../nbs/losses/33_adjust.ipynb #0057a78b
 @losses.register('LogitAdjustment', source='arXiv:2007.07314')
 class LogitAdjustmentLoss(ImbalancedLoss):
     "Cross-entropy of the logits plus `tau*log(prior)`"
-    requires_counts = True
+    requires_counts = adjusts_prior = True
 
     @delegates(ImbalancedLoss)
     def __init__(self,

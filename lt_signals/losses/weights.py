@@ -98,10 +98,11 @@ class LossConfig:
         if not 0 <= self.label_smoothing <= 1:
             raise LTSError(f'`label_smoothing` ({self.label_smoothing}) must be in [0, 1]')
 
-# %% ../../nbs/losses/30_weights.ipynb #26af55ab
+# %% ../../nbs/losses/30_weights.ipynb #28ffeda8
 class ImbalancedLoss(nn.Module):
     "Base of the losses: cross-entropy of `adjust(logits, target)`, with class weights."
     requires_counts = False # True where the loss cannot do without `class_counts`
+    adjusts_prior = False # True where the loss corrects for the class prior by itself
 
     def __init__(self,
         class_counts=None, # Training samples per class, shape (n_classes,)

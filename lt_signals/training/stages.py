@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['emitter_learner', 'Training', 'Stage1', 'Stage2', 'Stage3', 'build_stage2_loader', 'trainable', 'HeadPrior',
-           'adjusts_prior', 'head_prior', 'stage_callbacks', 'history_rows', 'stage_loss', 'validation_score',
-           'search_tau', 'check_stages', 'run_settings', 'RunState', 'evaluate_stage', 'fit_stages']
+           'head_prior', 'stage_callbacks', 'history_rows', 'stage_loss', 'validation_score', 'search_tau',
+           'check_stages', 'run_settings', 'RunState', 'evaluate_stage', 'fit_stages']
 
 # %% ../../nbs/training/42_stages.ipynb #9a6197a9
 import hashlib, json, time, warnings
@@ -186,7 +186,7 @@ def _split_head(model, n_classes):
     params = trainable_params(model)
     return [[p for p in params if (id(p) in head) == h] for h in (False, True)]
 
-# %% ../../nbs/training/42_stages.ipynb #c29e30ad
+# %% ../../nbs/training/42_stages.ipynb #dda8b39f
 @dataclass
 class HeadPrior:
     "What the head of a model was trained on."
@@ -196,12 +196,7 @@ class HeadPrior:
     @property
     def is_uniform(self): return max(self.probs) <= (1 + 1e-6)*min(self.probs)
 
-def adjusts_prior(
-    loss:nn.Module, # A loss
-) -> bool: # True for `LogitAdjustmentLoss`, `BalancedSoftmaxLoss` and their subclasses
-    "Whether a loss corrects for the class prior by itself."
-    from lt_signals.losses.adjust import BalancedSoftmaxLoss, LogitAdjustmentLoss
-    return isinstance(loss, (BalancedSoftmaxLoss, LogitAdjustmentLoss))
+def _adjusts_prior(loss): return getattr(loss, 'adjusts_prior', False)
 
 def head_prior(
     dl, # Training loader of the stage that trained the head
@@ -216,7 +211,7 @@ def head_prior(
         seen = dl.sampler.class_probs(epoch)
         p = np.pad(seen, (0, n_classes - len(seen)))
     if weight is not None: p = p*np.asarray(weight, dtype=float)
-    return HeadPrior((p/p.sum()).tolist(), adjusts_prior(loss))
+    return HeadPrior((p/p.sum()).tolist(), _adjusts_prior(loss))
 
 # %% ../../nbs/training/42_stages.ipynb #da21e607
 @contextmanager
@@ -352,7 +347,7 @@ def _log_prior(prior):
         warnings.warn('the head was trained on balanced classes: there is no prior to adjust for')
     return p.clamp_min(p[p > 0].min()).log().float()
 
-# %% ../../nbs/training/42_stages.ipynb #cda898b0
+# %% ../../nbs/training/42_stages.ipynb #5ee5518f
 def check_stages(
     learn, # A `Learner`
     stages, # `Stage1`, `Stage2`, `Stage3` in the order they run
@@ -365,12 +360,12 @@ def check_stages(
     metrics = ['train_loss', 'valid_loss', *(m.name for m in learn.metrics)]
     head, *more = find_classifier_layers(learn.model, len(class_counts)).values()
     prior = getattr(learn, 'head_prior', None)
-    adjusted = adjusts_prior(learn.loss_func) if prior is None else prior.adjusted
+    adjusted = _adjusts_prior(learn.loss_func) if prior is None else prior.adjusted
     for s in stages:
         if isinstance(s, Stage3): adjusted = _check_stage3(s, head, more, adjusted)
         else: adjusted = _check_training(s, learn, head, metrics, class_counts)
 
-# %% ../../nbs/training/42_stages.ipynb #ee0091e0
+# %% ../../nbs/training/42_stages.ipynb #a5d06e97
 def _check_training(s, learn, head, metrics, counts):
     "Whether the loss of this stage adjusts for the prior."
     if s.monitor not in metrics:
@@ -383,7 +378,7 @@ def _check_training(s, learn, head, metrics, counts):
     if s.sampler is not None: make_sampler(np.arange(len(counts)), s.sampler, **s.sampler_options)
     if s.mode == 'lws' and not isinstance(head, nn.Linear):
         raise ConfigError(f'{s.name}: lws scales a linear head; this one is {type(head).__name__}')
-    return adjusts_prior(loss)
+    return _adjusts_prior(loss)
 
 def _check_stage3(s, head, more, adjusted):
     "Whether the head is adjusted for the prior after this stage."
