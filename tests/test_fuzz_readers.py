@@ -118,10 +118,17 @@ def make_sigmf_archive(folder):
     sigmf(folder).archive(str(folder/'packed.sigmf'))
     return folder/'packed.sigmf', folder/'packed.sigmf'
 
+def make_modes(folder):
+    from lt_signals.data.synth import synth_emitters
+    x = synth_emitters(counts=[1, 1], n_valid=0, n_test=0, sample_rate=4e6, snr_db=(30., 30.)).take([0, 1])
+    (x*20000).permute(0, 2, 1).reshape(-1).to(torch.int16).numpy().tofile(folder/'set.iq')
+    return folder/'set.iq', folder/'set.iq'
+
+options = dict(modes=dict(format='modes', sample_rate=4e6, iq_format='cs16'))  # where the file does not tell
 makers = dict(npy=written('.npy'), npy_json=written('.npy', '.json'), npz=written('.npz'), npz_zipped=make_npz_zipped,
     hdf5=written('.h5'), hdf5_text=make_hdf5_text, hdf5_zipped=make_hdf5_zipped, hdf5_checked=make_hdf5_checked, mat=written('.mat'), mat_plain=make_mat_plain,
     mat_73=make_mat_73, rml2016=make_rml2016, rml2016_text=make_rml2016_text, rml2018=make_rml2018, split_hdf5=make_split_hdf5,
-    cu8=make_cu8, cs16=make_cs16, cf32=make_cf32, sigmf_meta=make_sigmf_meta, sigmf_data=make_sigmf_data, sigmf_archive=make_sigmf_archive)
+    cu8=make_cu8, cs16=make_cs16, cf32=make_cf32, sigmf_meta=make_sigmf_meta, sigmf_data=make_sigmf_data, sigmf_archive=make_sigmf_archive, modes=make_modes)
 
 
 # Mutants
@@ -147,10 +154,10 @@ def mutant(data, rng):
 
 # One mutant, in the child
 
-def try_open(path):
+def try_open(path, options={}):
     "'read' or 'refused', or what went wrong."
     try:
-        s = open_signals(path)
+        s = open_signals(path, **options)
         x = s.take(sorted({0, len(s)//2, len(s)-1}))
         ok = torch.isfinite(x).all() and x.shape[1:] == (s.n_channels, s.target_length) and len(s.meta) == len(s.labels)
         return 'read' if ok and s.labels.max() < max(len(s.classes), 1) else f'nonsense was read: {s!r}'
@@ -160,27 +167,27 @@ def try_open(path):
         return 'refused'
     except BaseException as e: return f'{type(e).__name__}: {e}'
 
-def child(target, opened, data, seeds, out):
+def child(target, opened, options, data, seeds, out):
     torch.set_num_threads(1)
     used = int(Path('/proc/self/statm').read_text().split()[0])*resource.getpagesize() if Path('/proc').exists() else 2**36
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, resource.RLIM_INFINITY))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed in seeds:
         target.write_bytes(mutant(data, np.random.default_rng(seed)))
-        start,outcome = time.perf_counter(),try_open(opened)
+        start,outcome = time.perf_counter(),try_open(opened, options)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)*1024
         if grown > max_growth: outcome = f'memory grew by {grown:,} bytes'
         out.write(json.dumps([seed, outcome, time.perf_counter() - start]) + '\n')
         out.flush()
 
-def run_batch(target, opened, data, seeds):
+def run_batch(target, opened, options, data, seeds):
     "Outcomes of a batch, from a forked child; a crash or a hang ends the batch."
     r,w = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(r)
         with os.fdopen(w, 'w') as out:
-            try: child(target, opened, data, seeds, out)
+            try: child(target, opened, options, data, seeds, out)
             finally:
                 out.flush()
                 io._mat_process.stop()
@@ -202,9 +209,10 @@ def run_batch(target, opened, data, seeds):
 def fuzz(name, n, folder):
     target,opened = makers[name](folder)
     data = target.read_bytes()
-    assert try_open(opened) == 'read', try_open(opened)
+    how = options.get(name, {})
+    assert try_open(opened, how) == 'read', try_open(opened, how)
     done = []
-    for a in range(0, n, batch): done += run_batch(target, opened, data, list(range(a, min(a + batch, n))))
+    for a in range(0, n, batch): done += run_batch(target, opened, how, data, list(range(a, min(a + batch, n))))
     bad = [d for d in done if d[1] not in ('read', 'refused') or d[2] > max_seconds]
     said = {k: sum(d[1] == k for d in done) for k in ('read', 'refused')}
     print(f'{name}: {said}, slowest {max(d[2] for d in done):.2f} s')
@@ -224,7 +232,7 @@ def test_every_reader_is_fuzzed(tmp_path):
     found = set()
     for name,make in makers.items():
         (tmp_path/name).mkdir()
-        found.add(io.detect_format(make(tmp_path/name)[1]))
+        found.add(options.get(name, {}).get('format') or io.detect_format(make(tmp_path/name)[1]))
     rest = set(io.readers) - found
     assert rest <= {'cu8', 'cs8', 'cs16', 'cf32'}, rest  # these are `captures` by another name
 
