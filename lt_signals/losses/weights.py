@@ -170,12 +170,12 @@ def _plain(self:ImbalancedLoss, logits, target):
     if any(b.device != z.device for b in self.buffers()): self.to(z.device)
     return (z if z.dtype == torch.float64 else z.float()), y.long()
 
-# %% ../../nbs/losses/30_weights.ipynb #91c1b069
+# %% ../../nbs/losses/30_weights.ipynb #0a43fd6a
 @patch
 def set_weights(self:ImbalancedLoss,
     weight=None, # Weight per class, shape (n_classes,), not negative; None weighs all alike
 ):
-    "Replace the class weights, e.g. by `WeightComputer.effective_num_weights` for DRW."
+    "Replace the class weights, e.g. by the effective-number weights of `WeightComputer` for DRW."
     if weight is None: self.weight = None; return
     w = torch.as_tensor(weight, dtype=torch.float32)
     if w.ndim != 1 or self.num_classes not in (None, len(w)):
