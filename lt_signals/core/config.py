@@ -30,7 +30,7 @@ def opt(
         return field(default_factory=lambda: type(default)(default), metadata=meta)
     return field(default=default, metadata=meta)
 
-# %% ../../nbs/core/02_config.ipynb #11cb0418
+# %% ../../nbs/core/02_config.ipynb #18110ffe
 @dataclass
 class DataConfig:
     "Where the signals come from, how they are split and what a batch is."
@@ -40,6 +40,7 @@ class DataConfig:
     path_test:Optional[str] = opt(None, 'a separate test set; null splits one off `path`')
     val_ratio:float = opt(.15, 'share of the samples (or groups) for validation, 0 to 1')
     test_ratio:float = opt(.25, 'share for testing where `path_test` is null, 0 to 1')
+    seed:Optional[int] = opt(None, 'seed of the split and of the synthetic set; null takes `seed`')
     group:Optional[str] = opt('auto', 'column of `meta` never split across parts; auto: the recording')
     imbalance_ratio:Optional[float] = opt(None, 'make the training part long-tailed, max/min count')
     target_length:Optional[int] = opt(None, 'samples a signal; shorter padded, longer cropped')
@@ -139,14 +140,14 @@ class VisualizationConfig:
     dpi:int = opt(150, 'resolution of the PNG files')
     formats:List[str] = opt(['png', 'svg'], 'file formats')
 
-# %% ../../nbs/core/02_config.ipynb #52a5465b
+# %% ../../nbs/core/02_config.ipynb #01e1bb21
 @dataclass
 class Config:
     "A whole run."
     task:str = opt('emitter', 'a name of the registry `tasks`')
     exp_name:str = opt('emitter', 'name of the run; its folder adds date and time')
     out_dir:str = opt('experiments', 'folder of all runs')
-    seed:int = opt(42, 'seed of data, split, weights, sampling and augmentation')
+    seed:int = opt(42, 'seed of split, weights, sampling and augmentation')
     device:str = opt('auto', 'auto, cpu, cuda, cuda:1, mps')
     amp:bool = opt(True, 'mixed precision on a GPU (bfloat16 where it can)')
     threads:int = opt(0, 'CPU threads of torch; 0 leaves its choice')

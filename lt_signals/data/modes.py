@@ -5,20 +5,23 @@
 # %% auto #0
 __all__ = ['chip_magnitudes', 'preamble_score', 'slice_bits', 'parity_remainder', 'find_messages', 'read_modes', 'show_burst']
 
-# %% ../../nbs/data/12_modes.ipynb #a84b783b
+# %% ../../nbs/data/12_modes.ipynb #6e46d998
 from fractions import Fraction
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from pyModeS import Message, util
 from scipy.signal import resample_poly
 
 from ..core.registry import ConfigError, SignalFileError
 from .captures import (Recording, RecordingSource, block_power, noise_floor,
                                       open_recording)
 from .io import readers
+
+# %% ../../nbs/data/12_modes.ipynb #34ab80be
+try: from pyModeS import util
+except ImportError: import pyModeS as util # pyModeS 2, the last for Python 3.10, has the functions at the top
 
 # %% ../../nbs/data/12_modes.ipynb #43ee9ce4
 _grid,_chip = 12e6, 6                # interpolated rate in Hz, positions a chip (0.5 µs)
@@ -136,7 +139,7 @@ def _merge(rows):
         elif r.score > last.score: kept[-1] = i
     return rows.loc[kept].reset_index(drop=True)
 
-# %% ../../nbs/data/12_modes.ipynb #0dbf1387
+# %% ../../nbs/data/12_modes.ipynb #6cee0d9b
 @readers.register('modes', source='ICAO Annex 10 vol. IV')
 def read_modes(
     path, # Raw recording of 1090 MHz
@@ -159,13 +162,12 @@ def read_modes(
     return _burst_source(rec, found, margin)
 
 def _burst_source(rec, found, margin):
-    fields = [Message(m) for m in found.message]
-    address = [m.icao.lower() for m in fields]
+    address = [util.icao(m).lower() for m in found.message]
     length = int(np.ceil((120e-6 + 2*margin)*rec.sample_rate))
     start = np.floor((found.time_s.to_numpy() - margin)*rec.sample_rate).astype(int).clip(0)
     classes = sorted(set(address))
     meta = dict(time_s=found.time_s, level_db=found.level_db, message=found.message,
-                df=[m.df for m in fields], address=address)
+                df=[util.df(m) for m in found.message], address=address)
     return RecordingSource([rec], np.zeros(len(start), int), start, np.minimum(length, rec.n - start), length,
                            [classes.index(a) for a in address], classes, meta=meta, path=rec.path)
 
