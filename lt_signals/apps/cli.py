@@ -71,7 +71,7 @@ def _register_config():
                                              {'override hydra/hydra_logging': 'none'}],
                                 'hydra': off})
 
-# %% ../../nbs/apps/70_cli.ipynb #7d63de79
+# %% ../../nbs/apps/70_cli.ipynb #2307e47f
 def _fail(e): print(f'lts_train: {e}', file=sys.stderr); sys.exit(1)
 
 def train_cli(
@@ -79,6 +79,7 @@ def train_cli(
 ):
     "Entry point of `lts_train`."
     warnings.filterwarnings('ignore', category=FutureWarning, message='.*torch.jit') # imports of torch's friends
+    warnings.formatwarning = lambda message, *_, **__: f'warning: {message}\n'
     _register_config()
     try: sys.argv[1:] = prepare_overrides(sys.argv[1:] if args is None else args)
     except LTSError as e: _fail(e)
