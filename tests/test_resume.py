@@ -111,7 +111,6 @@ def test_killed_in_stage1_stage2_and_while_writing(tmp_path):
 
 
 @posix
-@pytest.mark.slow
 def test_killed_many_times_at_random(tmp_path):
     import random
     draw = random.Random(0)

@@ -108,9 +108,10 @@ def with_warmup(
     rise = SchedLin(warmup_start, 1.)
     return lambda t: rise(t/warmup_epochs) if t < warmup_epochs else factor(t - warmup_epochs)
 
-# %% ../../nbs/training/40_optim.ipynb #dc7720a7
+# %% ../../nbs/training/40_optim.ipynb #66e5a9c7
 class LRSchedule(ParamScheduler):
     "Set the rate of every parameter group to its peak rate times `factor(epoch)`, at every batch."
+    resume_attrs = ('warm',) # a run resumed right after the warm-up still has the step to the peak before it
     def __init__(self,
         factor, # Factor as a function of the epoch; None leaves the rate alone
     ):
