@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['models', 'heads', 'linear_head', 'load_models', 'make_head', 'SignalModel', 'get_base_model', 'split_backbone_head',
-           'create_model', 'make_norm', 'conv_block', 'SqueezeExcite', 'GlobalMeanPool', 'receptive_field',
+           'create_model', 'StepNorm', 'make_norm', 'conv_block', 'SqueezeExcite', 'GlobalMeanPool', 'receptive_field',
            'count_parameters', 'check_model']
 
 # %% ../../nbs/models/20_layers.ipynb #e75b977b
@@ -31,8 +31,8 @@ def linear_head(
     "One linear layer, torch's own"
     return nn.Linear(in_features, num_classes, bias)
 
-# %% ../../nbs/models/20_layers.ipynb #55bf3e20
-_model_modules = ('iq', 'frequency')
+# %% ../../nbs/models/20_layers.ipynb #c56704fc
+_model_modules = ('iq', 'frequency', 'experts')
 _head_modules = ('heads',)
 
 def _find(registry, name, modules):
@@ -70,7 +70,7 @@ def make_head(
     _check_options('head', name, make, options)
     return make(in_features, num_classes, **options)
 
-# %% ../../nbs/models/20_layers.ipynb #fcc385c5
+# %% ../../nbs/models/20_layers.ipynb #92e7710a
 class SignalModel(nn.Module):
     "Backbone and head in timm's manner; the base of all networks here."
     min_length = 1 # Shortest signal, in samples, that the backbone accepts
@@ -104,9 +104,12 @@ class SignalModel(nn.Module):
         "Class scores from features."
         return self.head(self.dropout(f))
 
-    def forward(self, x): return self.forward_head(self.forward_features(x))
+    def forward(self, x):
+        "Signals (batch, in_channels, time) to logits (batch, num_classes)."
+        return self.forward_head(self.forward_features(x))
 
     def _plain(self, x):
+        "`x` as a plain tensor, if its shape is right."
         want = f'(batch, {self.in_channels}, time)'
         if x.ndim != 3 or x.shape[1] != self.in_channels:
             raise LTSError(f'`x` has shape {tuple(x.shape)}; {type(self).__name__} takes {want}')
@@ -168,20 +171,35 @@ def create_model(
     make = _find(models, name, _model_modules)
     return make(num_classes=num_classes, in_channels=in_channels, **kwargs)
 
-# %% ../../nbs/models/20_layers.ipynb #ed177087
+# %% ../../nbs/models/20_layers.ipynb #e53731f5
+class StepNorm(nn.GroupNorm):
+    "GroupNorm of each time step on its own: no step looks at another."
+    def forward(self, x):
+        "(batch, channels, time) to the same shape."
+        b,c,t = x.shape
+        steps = x.transpose(1, 2).reshape(b*t, c)
+        return super().forward(steps).view(b, t, c).transpose(1, 2)
+
+def _groups(channels, least):
+    "The largest number of groups up to 8 that divides `channels`, with `least` channels each."
+    return max(g for g in range(1, 9) if g == 1 or channels % g == 0 and channels//g >= least)
+
+# %% ../../nbs/models/20_layers.ipynb #26ea6469
 def make_norm(
     kind:str, # 'bn', 'gn', 'ln', or 'auto'
     channels:int, # Channels of the input, shape (batch, channels, time)
     batch_size:int=None, # Expected batch in training; only 'auto' looks at it
+    per_step:bool=False, # 'gn' and 'ln': statistics of each time step alone, as causality needs
 ) -> nn.Module: # Normalisation layer with a learned gain and offset per channel
     "BatchNorm, GroupNorm (arXiv:1803.08494) or LayerNorm for signals."
     if kind == 'auto': kind = 'bn' if batch_size is None or batch_size >= 16 else 'gn'
+    norm, least = (StepNorm, 4) if per_step else (nn.GroupNorm, 1)
     if kind == 'bn': return nn.BatchNorm1d(channels)
-    if kind == 'gn': return nn.GroupNorm(max(g for g in range(1, 9) if channels % g == 0), channels)
-    if kind == 'ln': return nn.GroupNorm(1, channels)
+    if kind == 'gn': return norm(_groups(channels, least), channels)
+    if kind == 'ln': return norm(1, channels)
     raise LTSError(f'`kind` of norm ({kind!r}) must be one of auto, bn, gn, ln')
 
-# %% ../../nbs/models/20_layers.ipynb #ee955969
+# %% ../../nbs/models/20_layers.ipynb #69fb77aa
 def conv_block(
     c_in:int, # Channels in
     c_out:int, # Channels out
@@ -208,11 +226,15 @@ class SqueezeExcite(nn.Module):
         self.gate = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(),
                                   nn.Linear(hidden, channels), nn.Sigmoid())
 
-    def forward(self, x): return x * self.gate(x.mean(-1))[..., None]
+    def forward(self, x):
+        "(batch, channels, time) to the same shape."
+        return x * self.gate(x.mean(-1))[..., None]
 
 class GlobalMeanPool(nn.Module):
     "Mean over time: (batch, channels, time) to (batch, channels)."
-    def forward(self, x): return x.mean(-1)
+    def forward(self, x):
+        "Mean of the last axis."
+        return x.mean(-1)
 
 # %% ../../nbs/models/20_layers.ipynb #b3551013
 def receptive_field(
@@ -231,17 +253,20 @@ def count_parameters(
     "Size of a model."
     return sum(p.numel() for p in model.parameters())
 
-# %% ../../nbs/models/20_layers.ipynb #6a1d8c1e
+# %% ../../nbs/models/20_layers.ipynb #b62826c9
 def _same(a, b, what, name, tol=1e-4):
+    "Refuse a model whose outputs `a` and `b` differ; `what` says what that means."
     if not torch.allclose(a, b, atol=tol, rtol=tol):
         raise LTSError(f'model {name!r}: {what} (largest difference {(a-b).abs().max():.2g})')
 
 def _seeded(name, seed=0, **kwargs):
+    "A model with weights drawn from `seed`; the global generator stays as it was."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return create_model(name, **kwargs)
 
 def _signals(*shape):
+    "The same noise for the same shape."
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 def _check_forward(name, model, length, num_classes):
