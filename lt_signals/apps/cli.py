@@ -44,12 +44,13 @@ def prepare_overrides(
         res.append(a)
     return res
 
-# %% ../../nbs/apps/70_cli.ipynb #ff89552d
+# %% ../../nbs/apps/70_cli.ipynb #59990bb9
 _help = '''Train a long-tailed classifier in stages; any field below can be given as name=value.
 
   lts_train                                             the synthetic emitters
   lts_train task=emitter data.path=recordings           a file or folder of your own
-  lts_train training.epochs=40 loss.name=LDAM loss.drw_start=.8
+  lts_train training.epochs=40 loss.name=LogitAdjustment
+  lts_train loss.name=LDAM model.options.head=cosine loss.drw_start=.8 stage3.mode=logit_adjust
   lts_train -m seed=1,2,3                               several runs, one after the other
 
 Results go to <out_dir>/<exp_name>_<date>_<time>; <exp_name>_latest points to the newest.

@@ -72,16 +72,17 @@ def _device(device):
 _gpu_remedy = ('train with device=cpu, or install the torch build that fits the driver '
                '(https://pytorch.org/get-started)')
 
-# %% ../../nbs/core/03_doctor.ipynb #33326b31
+# %% ../../nbs/core/03_doctor.ipynb #6bd55c0c
 def _step(device, model, loss='CrossEntropy', head='linear'):
     "One forward and backward pass on random signals; the loss."
-    from lt_signals.losses.weights import create_loss
+    from lt_signals.losses.weights import create_loss, losses
+    from lt_signals.models.heads import head_needs_counts
     from lt_signals.models.layers import create_model
     torch.manual_seed(0)
-    net = create_model(model, num_classes=4, in_channels=2)
-    if head != 'linear': net.reset_classifier(4, head=head)
-    net = net.to(device)
-    criterion = create_loss(loss, class_counts=[40, 12, 4, 1], num_classes=4).to(device)
+    counts = [40, 12, 4, 1]
+    options = dict(class_counts=counts) if head_needs_counts(head) else {}
+    net = create_model(model, num_classes=4, in_channels=2, head=head, **options).to(device)
+    criterion = create_loss(loss, counts, 4, **losses.info.get(loss, {}).get('example', {})).to(device)
     x, y = torch.randn(8, 2, 256, device=device), torch.arange(8, device=device) % 4
     value = criterion(net(x), y)
     value.backward()
@@ -111,7 +112,7 @@ def _split():
     if sum(map(len, sides)) != len(set.union(*sides)): raise LTSError('a recording is on two sides')
     return 'recordings stay on one side, ' + '/'.join(str(len(p)) for p in parts)
 
-# %% ../../nbs/core/03_doctor.ipynb #00dd7568
+# %% ../../nbs/core/03_doctor.ipynb #8ae0e31a
 def _registry_checks(device):
     from lt_signals.data.io import readers
     from lt_signals.data.samplers import check_sampler, samplers
@@ -134,9 +135,9 @@ def _registry_checks(device):
 
 def _loss_step(device, name):
     "A loss that wants cosines gets the head that makes them."
-    from lt_signals.losses.weights import create_loss
-    cosine = hasattr(create_loss(name, class_counts=[40, 12, 4, 1], num_classes=4), 'logit_bound')
-    return _step(device, 'ResNet1D', name, 'cosine' if cosine else 'linear')
+    from lt_signals.losses.weights import losses
+    cosine = getattr(losses[name], 'requires_cosine', False)
+    return _step(device, 'ResNet1D', name, 'cosine' if cosine is True else 'linear')
 
 # %% ../../nbs/core/03_doctor.ipynb #5be5bbb4
 _bug = 'this should not happen in a sound installation: reinstall lt_signals, and report the error if it stays'

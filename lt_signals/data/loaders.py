@@ -143,7 +143,7 @@ def _as_sampler(sampler, items, seed, rank, world_size):
     y = items.labels if sampler != 'none' else np.zeros(len(items), np.int8)
     return make_sampler(y, sampler, seed=seed, rank=rank, world_size=world_size)
 
-# %% ../../nbs/data/19_loaders.ipynb #60315e43
+# %% ../../nbs/data/19_loaders.ipynb #e6936558
 @patch
 def get_idxs(self:SignalDL) -> np.ndarray: # int64, positions in `self.indices`, in order
     "What this pass will visit."
@@ -170,7 +170,7 @@ def finish_batch(self:SignalDL,
     number:int, # Number of the batch in it
 ) -> tuple: # The batch on `self.device`, augmented
     "Send a batch to the device and augment it."
-    if b[0].device != self.device: b = tuple(o.to(self.device, non_blocking=True) for o in b)
+    b = tuple(o if o.device == self.device else o.to(self.device, non_blocking=True) for o in b)
     tfms = [t for t in self.after_batch.fs if isinstance(t, SignalTransform)]
     if tfms: g = torch_stream(self.seed, 'batch', epoch, self.rank, number, device=self.device)
     for t in tfms: t.generator = g
