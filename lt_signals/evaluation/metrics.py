@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Predictions', 'evaluating', 'predict', 'class_tally', 'class_scores', 'macro_recall', 'harmonic_mean', 'TallyMetric',
-           'MacroRecall', 'MacroF1', 'GroupRecall', 'Votes', 'vote', 'group_labels', 'calibration_bins', 'summary_row',
-           'results_table', 'format_table']
+           'MacroRecall', 'MacroF1', 'GroupRecall', 'Votes', 'vote', 'group_labels', 'summary_row', 'results_table',
+           'format_table']
 
 # %% ../../nbs/evaluation/50_metrics.ipynb #a1355001
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ class Predictions(NamedTuple):
         "Predicted labels, int64, shape `(n,)`."
         return self.logits.argmax(-1)
 
-# %% ../../nbs/evaluation/50_metrics.ipynb #4f1f80c2
+# %% ../../nbs/evaluation/50_metrics.ipynb #7b0bc78f
 @contextmanager
 def evaluating(
     model:nn.Module, # Any module
@@ -72,7 +72,9 @@ def predict(
     if not logits: raise LTSError('`dl` is empty: there is nothing to predict')
     return Predictions(torch.cat(logits), torch.cat(targets).long() if targets else None)
 
-def _plain(x): return x.as_subclass(Tensor) if isinstance(x, Tensor) else torch.as_tensor(x)
+def _plain(x):
+    "`x` as an ordinary tensor."
+    return x.as_subclass(Tensor) if isinstance(x, Tensor) else torch.as_tensor(x)
 
 # %% ../../nbs/evaluation/50_metrics.ipynb #e2d5cf0f
 def class_tally(
@@ -119,7 +121,7 @@ def harmonic_mean(
     if many is None or few is None: return None
     return 2*many*few/(many + few) if many + few > 0 else 0.
 
-# %% ../../nbs/evaluation/50_metrics.ipynb #d492a529
+# %% ../../nbs/evaluation/50_metrics.ipynb #638a7ebd
 class TallyMetric(Metric):
     "Base of fastai metrics made from per-class counts; subclasses say what `score` is."
     def score(self,
@@ -155,6 +157,7 @@ class MacroF1(TallyMetric):
     def score(self, precision, recall, f1): return _mean(f1)
 
 def _mean(x):
+    "Mean of the defined values, NaN where there are none."
     x = x[~np.isnan(x)]
     return float(x.mean()) if len(x) else float('nan')
 
@@ -210,21 +213,6 @@ def group_labels(
     if len(mixed):
         raise LTSError(f'group {str(mixed[0])!r} has samples of several classes; it needs one')
     return targets[first].astype(np.int64)
-
-# %% ../../nbs/evaluation/50_metrics.ipynb #591bafc6
-def calibration_bins(
-    y_true, # True labels, integers, shape (n,)
-    probs, # Probabilities, shape (n, n_classes)
-    n_bins:int=15, # Bins of equal width from 0 to 1
-) -> dict: # 'confidence', 'accuracy' (None in empty bins), 'count', one entry a bin, and 'ece'
-    "Confidence against accuracy in bins, with the expected calibration error (arXiv:1706.04599)."
-    probs,y_true = np.asarray(probs),np.asarray(y_true)
-    conf,right = probs.max(1).astype(np.float64),probs.argmax(1) == y_true
-    at = np.clip(np.ceil(conf*n_bins).astype(int) - 1, 0, n_bins - 1)
-    count,c,a = (np.bincount(at, w, n_bins) for w in (None, conf, right))
-    c_bin,a_bin = ([float(v/n) if n else None for v,n in zip(x, count)] for x in (c, a))
-    return dict(confidence=c_bin, accuracy=a_bin, count=count.tolist(),
-                ece=float(np.abs(c - a).sum()/len(conf)))
 
 # %% ../../nbs/evaluation/50_metrics.ipynb #2db1cad2
 def summary_row(
