@@ -1,7 +1,8 @@
 """A run that is killed (`kill -9`) and resumed ends with the very weights of the run that was left alone.
 
 Real processes, real SIGKILLs: in stage 1, in stage 2, and in the middle of writing a checkpoint. The data are
-shuffled, resampled and augmented, the network has dropout and BatchNorm, and training stops early.
+shuffled, resampled and augmented, the network has dropout and BatchNorm, and training stops early; with and without
+mixup, smoothed labels and averaged weights.
 """
 import json
 import multiprocessing
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 STAGES = 'stage1', 'stage2', 'stage3'
+MORE = dict(mixup=.3, ema_decay=.9, label_smoothing=.1)  # further fields of stages 1 and 2
 
 
-def make_run(folder):
+def make_run(folder, more):
     "A small run with everything random that training has; its results, and its weights by name."
     import numpy as np
     from lt_signals.core.registry import setup_seed
@@ -32,8 +34,8 @@ def make_run(folder):
     if not (Path(folder)/'state.pt').exists(): setup_seed(1)
     learn = emitter_learner(dls, 'ResNet1D', depth=2, width=4, dropout_rate=.3)
     stages = [Stage1(epochs=6, lr=1e-2, sampler='progressive_power', drw_start=.5, schedule='plateau', patience=4,
-                     monitor='valid_loss'),
-              Stage2(mode='lws', epochs=4, lr=1e-1, optimizer='SGD', schedule='cosine_warmup_restarts'),
+                     monitor='valid_loss', loss='CrossEntropy', **more),
+              Stage2(mode='lws', epochs=4, lr=1e-1, optimizer='SGD', schedule='cosine_warmup_restarts', **more),
               Stage3(mode='tau_norm')]
     with learn.no_bar(), learn.no_logging():
         return fit_stages(learn, stages, path=folder, resume=True, seed=3)
@@ -65,19 +67,19 @@ def kill_at(when):
     stages._fit = _fit
 
 
-def process(folder, when):
+def process(folder, when, more):
     "What one process does: perhaps arrange its end, train, write the results."
     if when: kill_at(when)
-    results = make_run(folder)
+    results = make_run(folder, more)
     (folder/'results.json').write_text(json.dumps(results))
 
 
-def train(folder, when=''):
+def train(folder, when='', more={}):
     "Train in a new process, forked from a server that has done nothing but import; its exit status."
     os.environ['OMP_NUM_THREADS'] = '1'
     ctx = multiprocessing.get_context('forkserver')
     ctx.set_forkserver_preload(['lt_signals.training.stages', 'lt_signals.data.loaders', 'lt_signals.models.iq'])
-    p = ctx.Process(target=process, args=(folder, when))
+    p = ctx.Process(target=process, args=(folder, when, more))
     p.start()
     p.join()
     assert p.exitcode in (0, -signal.SIGKILL), f'the training process failed with {p.exitcode}'
@@ -91,11 +93,11 @@ def outcome(folder):
     return {s: (folder/f'{s}.safetensors').read_bytes() for s in STAGES}, results
 
 
-def check(tmp_path, kills):
+def check(tmp_path, kills, more={}):
     alone, killed = tmp_path/'alone', tmp_path/'killed'
-    assert train(alone) == 0
-    for when in kills: assert train(killed, when) == -signal.SIGKILL, f'{when!r} did not kill the run'
-    assert train(killed) == 0
+    assert train(alone, more=more) == 0
+    for when in kills: assert train(killed, when, more) == -signal.SIGKILL, f'{when!r} did not kill the run'
+    assert train(killed, more=more) == 0
     weights, results = outcome(alone)
     weights2, results2 = outcome(killed)
     for s in STAGES: assert weights[s] == weights2[s], f'weights after {s} differ'
@@ -116,5 +118,5 @@ def test_killed_many_times_at_random(tmp_path):
     draw = random.Random(0)
     kills = [f'stage1 {e} {draw.randrange(4)}' for e in range(1, 6)] + ['write 1', 'write 2']
     kills += [f'stage2 {e} {draw.randrange(4)}' for e in range(4)] + ['write 1', 'write 2']
-    check(tmp_path, kills)
+    check(tmp_path, kills, MORE)
 

@@ -68,7 +68,7 @@ class ModelConfig:
     options:Dict[str, Any] = opt({}, "further arguments of the model, e.g. '{depth: 3, width: 32}'")
     weights:Optional[str] = opt(None, 'file of weights to start from')
 
-# %% ../../nbs/core/02_config.ipynb #672ba2a4
+# %% ../../nbs/core/02_config.ipynb #b2a14efe
 @dataclass
 class LossSection:
     "The loss of stage 1."
@@ -92,8 +92,11 @@ class TrainingConfig:
     weight_decay:float = opt(1e-2, 'decoupled weight decay')
     optimizer:str = opt('AdamW', 'Adam, AdamW or SGD')
     grad_clip:float = opt(1., 'largest gradient norm; 0 does not clip')
+    ema_decay:float = opt(0., 'moving average of the weights, e.g. .999; 0 keeps the weights themselves')
+    mixup:float = opt(0., 'mix pairs of signals, shares from Beta(mixup, mixup), e.g. .2; 0 does not mix')
+    label_smoothing:float = opt(0., 'share of the target spread over all classes, by losses that can')
 
-# %% ../../nbs/core/02_config.ipynb #d749a096
+# %% ../../nbs/core/02_config.ipynb #ea554988
 @dataclass
 class SchedulerConfig:
     "Learning rate over the epochs of a stage."
@@ -115,15 +118,17 @@ class Stage2Config:
     epochs:int = opt(8, 'epochs of stage 2')
     lr:float = opt(2e-3, 'peak learning rate of the head')
     loss:str = opt('CrossEntropy', 'a name of the registry `losses`')
+    loss_options:Dict[str, Any] = opt({}, "further arguments of the loss, e.g. '{gamma: 2}'")
     sampler:str = opt('class_uniform', 'a name of the registry `samplers`')
     freeze_bn:bool = opt(True, 'keep the statistics of BatchNorm in finetune (crt, lws always do)')
     clf_lr_mult:float = opt(10., 'finetune: rate of the head over that of the backbone')
 
-# %% ../../nbs/core/02_config.ipynb #4daf98e4
+# %% ../../nbs/core/02_config.ipynb #aa951a5f
 @dataclass
 class Stage3Config:
     "Calibration after training; its strength is chosen on validation."
-    mode:str = opt('tau_norm', 'none, tau_norm, logit_adjust or both')
+    mode:str = opt('tau_norm', 'none, tau_norm, logit_adjust, both, or temperature alone')
+    temperature:bool = opt(True, 'fit a temperature: honest probabilities, the same predictions')
     metric:str = opt('hm', 'what the choice maximises on validation: hm, macro_recall or accuracy')
 
 @dataclass
@@ -139,6 +144,8 @@ class VisualizationConfig:
     enabled:bool = opt(True, 'draw the figures')
     dpi:int = opt(150, 'resolution of the PNG files')
     formats:List[str] = opt(['png', 'svg'], 'file formats')
+    figures:Optional[List[str]] = opt(None, 'which figures, by name; null draws all')
+    max_samples:int = opt(500, 'most test signals in the t-SNE figures; below 5 leaves them out')
 
 # %% ../../nbs/core/02_config.ipynb #01e1bb21
 @dataclass
@@ -166,7 +173,7 @@ class Config:
     evaluation:EvaluationConfig = field(default_factory=EvaluationConfig)
     visualization:VisualizationConfig = field(default_factory=VisualizationConfig)
 
-# %% ../../nbs/core/02_config.ipynb #378d895e
+# %% ../../nbs/core/02_config.ipynb #ca691ce1
 def _nested(d):
     "Turn {'a.b': 1} into {'a': {'b': 1}}."
     res = {}
@@ -178,6 +185,16 @@ def _nested(d):
         else: at[last] = _nested(v) if isinstance(v, dict) else v
     return res
 
+def _near(name, cls):
+    "Fields of `cls` and its sections (dotted) called like `name`; much like it where none is."
+    names = {}
+    for f in fields(cls):
+        names.setdefault(f.name, []).append(f.name)
+        for g in fields(f.type) if is_dataclass(f.type) else ():
+            names.setdefault(g.name, []).append(f'{f.name}.{g.name}')
+    near = [name] if name in names else get_close_matches(name, names)
+    return [n for k in near for n in names[k]]
+
 def check_names(
     d:dict, # Mapping of names to values, nested or dotted
     cls=Config, # Dataclass that has to know them
@@ -187,7 +204,7 @@ def check_names(
     d, known = _nested(d), {f.name: f for f in fields(cls)}
     for k,v in d.items():
         if k not in known:
-            near = get_close_matches(k, known, n=3, cutoff=.5)
+            near = _near(k, cls)
             names = [f'`{prefix}{n}`' for n in near or known]
             raise ConfigError(f'no field `{prefix}{k}`; ' + (f'did you mean {" or ".join(names)}?'
                               if near else f'choose one of {", ".join(names)}'))

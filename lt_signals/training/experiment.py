@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['tasks', 'RunFolder', 'data_seed', 'join_stores', 'emitter', 'pick_device', 'make_stages', 'build_run', 'EpochLog',
-           'run_results', 'vote_recordings', 'summary_text', 'run_experiment', 'load_run', 'load_model', 'compare_runs']
+           'run_results', 'vote_recordings', 'summary_text', 'run_experiment', 'load_run', 'load_model']
 
-# %% ../../nbs/training/43_experiment.ipynb #8eecc6d0
+# %% ../../nbs/training/43_experiment.ipynb #4aaf0952
 import json, logging, os, platform, sys, time
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 
 import fastai
@@ -19,22 +20,34 @@ import pandas as pd
 import torch
 from fastai.callback.core import Callback
 from fastai.learner import Recorder
+from fastai.torch_core import num_distrib, rank_distrib
 
 import lt_signals
 from ..core.config import Config, config_from_json, config_to_json, make_config
 from ..core.registry import ConfigError, LTSError, Registry, setup_seed, write_atomically
 from ..data.io import ConcatSource, SignalStore, open_signals
 from ..data.loaders import build_dataloaders
-from ..data.longtail import check_same_passport
 from ..data.synth import synth_emitters
 from ..evaluation.analysis import ClassificationAnalyzer
+from ..evaluation.diagnostics import embed
 from ..evaluation.metrics import format_table, group_labels, predict, summary_row, vote
-from ..evaluation.plots import visualize_all_results
+from ..evaluation.plots import figures, visualize_all_results
+from ..models.heads import head_needs_counts
 from ..models.layers import create_model
 from .callbacks import load_weights, save_weights
+from .distributed import from_rank0
 from .stages import Stage1, Stage2, Stage3, emitter_learner, fit_stages
 
-# %% ../../nbs/training/43_experiment.ipynb #2fb0f1f2
+# %% ../../nbs/training/43_experiment.ipynb #86212308
+def _point(link, path):
+    "Make or turn the symbolic link `link` to its neighbour `path`."
+    new = link.with_name(f'.{link.name}.{os.getpid()}')
+    new.unlink(missing_ok=True)
+    try: new.symlink_to(path.name, target_is_directory=True)
+    except OSError: return # a file system without links: the date in the name has to do
+    os.replace(new, link)
+
+# %% ../../nbs/training/43_experiment.ipynb #97e8785e
 class RunFolder:
     "The folder of one run; knows where everything lies."
     def __init__(self,
@@ -64,11 +77,7 @@ class RunFolder:
             break
         run = cls(path)
         for p in (run.logs, run.checkpoints, run.plots): p.mkdir(parents=True)
-        link, new = out_dir/f'{name}_latest', out_dir/f'.{name}_latest.{os.getpid()}'
-        new.unlink(missing_ok=True)
-        try: new.symlink_to(path.name, target_is_directory=True)
-        except OSError: return run # a file system without links: the date in the name has to do
-        os.replace(new, link)
+        _point(out_dir/f'{name}_latest', path)
         return run
 
     @classmethod
@@ -82,7 +91,7 @@ class RunFolder:
 
     def __repr__(self): return f'RunFolder({self.path.name})'
 
-# %% ../../nbs/training/43_experiment.ipynb #21a8c6e0
+# %% ../../nbs/training/43_experiment.ipynb #57f350d1
 tasks = Registry('task')
 
 def data_seed(
@@ -92,8 +101,10 @@ def data_seed(
     return cfg.seed if cfg.data.seed is None else cfg.data.seed
 
 def _open(cfg, path):
+    "The store of a file or folder, read as `cfg.data` says."
     d = cfg.data
-    return open_signals(path, d.format, target_length=d.target_length, normalize=d.normalize, **d.options)
+    return open_signals(path, d.format, target_length=d.target_length, normalize=d.normalize,
+                        **d.options)
 
 def join_stores(
     train, # `SignalStore` to train and validate on
@@ -101,7 +112,8 @@ def join_stores(
 ): # `SignalStore`; `meta['part']` is 'train' or 'test'
     "One store of two, the second as the test part."
     if unknown := sorted(set(test.classes) - set(train.classes)):
-        raise ConfigError(f'`data.path_test` has classes that `data.path` does not: {", ".join(unknown[:5])}')
+        raise ConfigError('`data.path_test` has classes that `data.path` does not: '
+                          + ', '.join(unknown[:5]))
     number = np.array([train.classes.index(c) for c in test.classes] + [-1])
     meta = pd.concat([s.meta.assign(part=p) for s,p in ((train, 'train'), (test, 'test'))],
                      ignore_index=True)
@@ -110,50 +122,65 @@ def join_stores(
     source.annotate(labels, train.classes, meta, train.sample_rate)
     return SignalStore(source, train.target_length, train.normalize)
 
-# %% ../../nbs/training/43_experiment.ipynb #1f2929f9
+# %% ../../nbs/training/43_experiment.ipynb #e2fdd376
 @tasks.register()
 def emitter(
     cfg:Config, # The run
 ): # `SignalStore`
-    "Who transmitted: emitters (or devices) from raw I/Q; without a path, synthetic Mode S transmitters."
+    "Who transmitted, from raw I/Q; without a path, synthetic Mode S transmitters."
     d, s = cfg.data, cfg.synth
     if d.path is None:
-        store = synth_emitters(s.n_classes, s.n_max, s.imbalance_ratio, n_valid=s.n_valid, n_test=s.n_test,
-                               snr_db=(s.snr_low, s.snr_high), seed=data_seed(cfg))
+        store = synth_emitters(s.n_classes, s.n_max, s.imbalance_ratio, n_valid=s.n_valid,
+                               n_test=s.n_test, snr_db=(s.snr_low, s.snr_high), seed=data_seed(cfg))
         return SignalStore(store.source, d.target_length, d.normalize)
     store = _open(cfg, d.path)
     if not store.n_classes:
-        raise ConfigError(f'`data.path` ({d.path}) has no labels; use a folder with one subfolder a '
-                          'class, or a file with labels')
+        raise ConfigError(f'`data.path` ({d.path}) has no labels; use a folder with one subfolder '
+                          'a class, or a file with labels')
     return store if d.path_test is None else join_stores(store, _open(cfg, d.path_test))
 
-# %% ../../nbs/training/43_experiment.ipynb #dbc87c56
+# %% ../../nbs/training/43_experiment.ipynb #865a7589
 def pick_device(
     name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
 ) -> torch.device: # The device
-    "The device of a name; 'auto' takes a CUDA GPU where there is one."
-    if name == 'auto': return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    "The device of a name; 'auto' takes a CUDA GPU where there is one, each process its own."
+    if name == 'auto': name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if num_distrib() > 1 and name.startswith('cuda'): name = _own_gpu(name)
     try: return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise ConfigError(f'`device` ({name!r}) cannot be used here: {str(e).splitlines()[0]} '
                           "Try device=auto or device=cpu.") from None
+
+def _own_gpu(name):
+    "The GPU of this process, of several on this machine."
+    local, gpus = int(os.environ.get('LOCAL_RANK', 0)), torch.cuda.device_count()
+    if name != 'cuda':
+        raise ConfigError(f'`device` ({name!r}) is one GPU, but there are {num_distrib()} '
+                          'processes: use device=auto, and CUDA_VISIBLE_DEVICES to choose the GPUs')
+    if local >= gpus:
+        raise ConfigError(f'this is process {local} (from 0) of a machine with {gpus} GPUs: start '
+                          'as many processes as GPUs (`--nproc_per_node`), or use device=cpu')
+    return f'cuda:{local}'
 
 def make_stages(
     cfg:Config, # The run
 ) -> list: # `Stage1`, and `Stage2` and `Stage3` where they are enabled
     "The stages that a configuration describes."
     t, s, e = cfg.training, cfg.scheduler, cfg.early_stopping
-    common = dict(optimizer=t.optimizer, weight_decay=t.weight_decay, grad_clip=t.grad_clip, schedule=s.name,
-                  schedule_options=s.options, warmup_epochs=s.warmup_epochs, patience=e.patience, monitor=e.monitor)
+    common = dict(optimizer=t.optimizer, weight_decay=t.weight_decay, grad_clip=t.grad_clip,
+                  schedule=s.name, schedule_options=s.options, warmup_epochs=s.warmup_epochs,
+                  patience=e.patience, monitor=e.monitor)
     alphas = {k: v for k,v in asdict(cfg.sampling).items() if k != 'name'}
     stages = [Stage1(epochs=t.epochs, lr=t.lr, loss=cfg.loss.name, loss_options=cfg.loss.options,
-                     drw_start=cfg.loss.drw_start, sampler=cfg.sampling.name, sampler_options=alphas, **common)]
+                     drw_start=cfg.loss.drw_start, sampler=cfg.sampling.name,
+                     sampler_options=alphas, ema_decay=t.ema_decay, mixup=t.mixup,
+                     label_smoothing=t.label_smoothing, **common)]
     s2 = {k: v for k,v in asdict(cfg.stage2).items() if k != 'enabled'}
     if cfg.stage2.enabled: stages.append(Stage2(**s2, **common))
     if cfg.stage3.mode != 'none': stages.append(Stage3(**asdict(cfg.stage3)))
     return stages
 
-# %% ../../nbs/training/43_experiment.ipynb #2df45a2c
+# %% ../../nbs/training/43_experiment.ipynb #40d8515c
 def build_run(
     cfg:Config, # The run
 ) -> tuple: # `DataLoaders`, `Learner`, list of stages
@@ -164,24 +191,26 @@ def build_run(
     d = cfg.data
     store = tasks[cfg.task](cfg)
     dls = build_dataloaders(
-        store, batch_size=d.batch_size, val_ratio=d.val_ratio, test_ratio=d.test_ratio, group=d.group,
-        imbalance_ratio=d.imbalance_ratio, augment=d.augment, in_memory=d.in_memory, seed=data_seed(cfg),
-        device=str(device))
+        store, batch_size=d.batch_size, val_ratio=d.val_ratio, test_ratio=d.test_ratio,
+        group=d.group, imbalance_ratio=d.imbalance_ratio, augment=d.augment,
+        in_memory=d.in_memory, seed=data_seed(cfg), device=str(device))
     learn = emitter_learner(dls, cfg.model.name, cfg.loss.name, weights=cfg.model.weights,
                             loss_options=cfg.loss.options, **cfg.model.options)
     learn.model.to(device)
     return dls, learn, make_stages(cfg)
 
-# %% ../../nbs/training/43_experiment.ipynb #1dbc9ed0
+# %% ../../nbs/training/43_experiment.ipynb #90df0b75
 _log = logging.getLogger('lt_signals')
 
 class _Logs:
     "Within the context, messages go to the terminal and to the two files of a run."
     def __init__(self, run, echo, bars):
-        self.handlers = [logging.FileHandler(run.logs/n, encoding='utf-8') for n in ('console.log', 'training.log')]
+        self.handlers = [logging.FileHandler(run.logs/n, encoding='utf-8')
+                         for n in ('console.log', 'training.log')]
         self.handlers[1].addFilter(lambda r: hasattr(r, 'epoch'))
         if echo: self.handlers.append(logging.StreamHandler(sys.stdout))
-        if bars: self.handlers[-1].addFilter(lambda r: not hasattr(r, 'epoch')) # the bars' table shows them
+        if bars: # their table shows the epochs already
+            self.handlers[-1].addFilter(lambda r: not hasattr(r, 'epoch'))
         for h in self.handlers: h.setFormatter(logging.Formatter('%(message)s'))
 
     def __enter__(self):
@@ -200,9 +229,10 @@ class EpochLog(Callback):
         rec = self.learn.recorder
         row = ' '.join(f'{n} {v:.4f}' if isinstance(v, float) else f'{n} {v}'
                        for n,v in zip(rec.metric_names, rec.log))
-        _log.info(f'{datetime.now():%H:%M:%S} lr {self.opt.hypers[-1]["lr"]:.2e} {row}', extra=dict(epoch=self.epoch))
+        lr = self.opt.hypers[-1]['lr']
+        _log.info(f'{datetime.now():%H:%M:%S} lr {lr:.2e} {row}', extra=dict(epoch=self.epoch))
 
-# %% ../../nbs/training/43_experiment.ipynb #d9c2a882
+# %% ../../nbs/training/43_experiment.ipynb #2b8a9973
 def run_results(
     cfg:Config, # The run
     dls, # Its `DataLoaders`
@@ -216,7 +246,8 @@ def run_results(
         name=cfg.exp_name, task=cfg.task, seed=cfg.seed, model=cfg.model.name, loss=cfg.loss.name,
         sampler=cfg.sampling.name, passport=dls.passport, classes=list(dls.vocab),
         class_counts=[int(n) for n in dls.class_counts], n_channels=dls.store.n_channels,
-        part=part, summary=rows, stages=[{k: v for k,v in s.items() if k != 'seconds'} for s in stages],
+        processes=max(1, num_distrib()), part=part, summary=rows,
+        stages=[{k: v for k,v in s.items() if k != 'seconds'} for s in stages],
         recordings=vote_recordings(learn, dls),
         versions=dict(lt_signals=lt_signals.__version__, python=platform.python_version(),
                       torch=torch.__version__, fastai=fastai.__version__))
@@ -236,22 +267,23 @@ def vote_recordings(
     return dict(recordings=len(true), accuracy=res['overall']['accuracy'],
                 macro_recall=res['overall']['macro_recall'])
 
-# %% ../../nbs/training/43_experiment.ipynb #8b6b0699
+# %% ../../nbs/training/43_experiment.ipynb #74c00b6d
 def summary_text(
     results:dict, # Content of `results.json`
 ) -> str: # A few lines
     "Overall, many, medium, few and HM after each stage, in percent, as a table for the terminal."
     n, part = results['class_counts'], results['part']
     size = results['passport']['parts'][part]['n']
-    lines = [f'{results["name"]}: {results["model"]}, {len(n)} classes, {max(n)} to {min(n)} training signals each, '
-             f'seed {results["seed"]}', f'scores in percent on the {part} part, {size:,} signals', '',
+    lines = [f'{results["name"]}: {results["model"]}, {len(n)} classes, {max(n)} to {min(n)} '
+             f'training signals each, seed {results["seed"]}',
+             f'scores in percent on the {part} part, {size:,} signals', '',
              format_table(pd.DataFrame(results['summary']).T.astype(float))]
     if r := results.get('recordings'):
-        lines += ['', f'{r["recordings"]} test recordings by vote: accuracy {100*r["accuracy"]:.1f}, '
-                      f'macro recall {100*r["macro_recall"]:.1f}']
+        lines += ['', f'{r["recordings"]} test recordings by vote: accuracy '
+                      f'{100*r["accuracy"]:.1f}, macro recall {100*r["macro_recall"]:.1f}']
     return '\n'.join(lines)
 
-# %% ../../nbs/training/43_experiment.ipynb #df3ce6ca
+# %% ../../nbs/training/43_experiment.ipynb #f9dced53
 _may_differ = {'resume', 'progress', 'out_dir', 'threads', 'device', 'visualization'}
 
 def _resumed(cfg):
@@ -264,14 +296,40 @@ def _resumed(cfg):
                               + ', '.join(f'`{k}` ({_brief(old[k], new[k])})' for k in bad))
     return run
 
+def _open_run(cfg):
+    "The folder of the run, new or resumed, with its configuration."
+    run = _resumed(cfg) if cfg.resume else RunFolder.create(cfg.out_dir, cfg.exp_name)
+    write_atomically(run.config, config_to_json(cfg))
+    return run
+
 def _brief(a, b):
     "Where two values differ."
-    if isinstance(a, dict): return ', '.join(f'{k}: {a[k]!r}, now {b.get(k)!r}' for k in a if a[k] != b.get(k))
+    if isinstance(a, dict):
+        return ', '.join(f'{k}: {a[k]!r}, now {b.get(k)!r}' for k in a if a[k] != b.get(k))
     return f'{a!r}, now {b!r}'
 
-def _write_json(path, obj): write_atomically(path, json.dumps(obj, indent=1))
+def _draw(run, how, dls, learn, fitted):
+    "The figures of a run; the map of the features belongs to the last stage."
+    dl = dls.test if len(dls.test) else dls.valid
+    *rest, last = fitted
+    wanted = how.figures is None or any(f.startswith('tsne') for f in how.figures)
+    if wanted and min(how.max_samples, len(dl.labels)) >= 5:
+        last = last | dict(embedding=embed(learn, dl, how.max_samples))
+    visualize_all_results([*rest, last], run.plots, how.formats, how.dpi, how.figures)
 
-# %% ../../nbs/training/43_experiment.ipynb #4531b019
+def _finish(run, cfg, dls, learn, fitted, start, ready):
+    "Write weights, figures and table of a trained run, and `results.json` last."
+    results = run_results(cfg, dls, fitted, learn)
+    save_weights(learn, run.checkpoints/'final.safetensors')
+    if cfg.visualization.enabled: _draw(run, cfg.visualization, dls, learn, fitted)
+    seconds = {f'{s["name"]}_s': s['seconds'] for s in fitted}
+    results['timings'] = dict(data_s=ready-start, **seconds, total_s=time.perf_counter()-start)
+    text = summary_text(results)
+    write_atomically(run.summary, text + '\n')
+    write_atomically(run.results, json.dumps(results, indent=1))
+    _log.info(f'\n{text}\n\nresults and figures: {run.path}')
+
+# %% ../../nbs/training/43_experiment.ipynb #040b60c4
 def run_experiment(
     cfg:Config=None, # The run; made of `overrides` when None
     **overrides, # As for `make_config`
@@ -279,31 +337,26 @@ def run_experiment(
     "Train, evaluate and write everything down."
     cfg = make_config(cfg and asdict(cfg) or {}, overrides)
     start = time.perf_counter()
-    tasks[cfg.task] # an unknown name is told before a folder is made
+    for name in cfg.visualization.figures or (): figures[name]
+    tasks[cfg.task] # unknown names are told before a folder is made
     dls, learn, stages = build_run(cfg)
     ready = time.perf_counter()
-    run = _resumed(cfg) if cfg.resume else RunFolder.create(cfg.out_dir, cfg.exp_name)
-    write_atomically(run.config, config_to_json(cfg))
     bars = cfg.progress and sys.stdout.isatty()
     with ExitStack() as on:
-        on.enter_context(_Logs(run, cfg.progress, bars))
+        on.enter_context(learn.distrib_ctx())
+        run = from_rank0(lambda: _open_run(cfg))
+        on.enter_context(redirect_stdout(StringIO()) if rank_distrib()
+                         else _Logs(run, cfg.progress, bars))
         if not bars: on.enter_context(learn.no_bar()); on.enter_context(learn.no_logging())
-        fitted = fit_stages(learn, stages, path=run.checkpoints, resume=cfg.resume, seed=cfg.seed, amp=cfg.amp,
-                            cbs=[EpochLog()], analyzer=ClassificationAnalyzer(
-                                dls.class_counts, classes=list(dls.vocab), **asdict(cfg.evaluation)))
-        results = run_results(cfg, dls, fitted, learn)
-        save_weights(learn, run.checkpoints/'final.safetensors')
-        if cfg.visualization.enabled:
-            visualize_all_results(fitted, run.plots, cfg.visualization.formats, cfg.visualization.dpi)
-        results['timings'] = dict(data_s=ready-start, **{f'{s["name"]}_s': s['seconds'] for s in fitted},
-                                  total_s=time.perf_counter()-start)
-        text = summary_text(results)
-        write_atomically(run.summary, text + '\n')
-        _write_json(run.results, results)
-        _log.info(f'\n{text}\n\nresults and figures: {run.path}')
+        if (n := num_distrib()) > 1: _log.info(f'{n} processes, each with batches of {dls.train.bs}')
+        analyzer = ClassificationAnalyzer(dls.class_counts, classes=list(dls.vocab),
+                                          **asdict(cfg.evaluation))
+        fitted = fit_stages(learn, stages, path=run.checkpoints, resume=cfg.resume, seed=cfg.seed,
+                            amp=cfg.amp, cbs=[EpochLog()], analyzer=analyzer)
+        from_rank0(lambda: _finish(run, cfg, dls, learn, fitted, start, ready))
     return run
 
-# %% ../../nbs/training/43_experiment.ipynb #c1d545a9
+# %% ../../nbs/training/43_experiment.ipynb #291ebe3d
 def load_run(
     path, # Folder of a run
 ) -> dict: # Content of `results.json`
@@ -320,19 +373,9 @@ def load_model(
     "The trained network of a finished run."
     run, res = RunFolder(path), load_run(path)
     cfg = config_from_json(run.config.read_text())
-    model = create_model(cfg.model.name, num_classes=len(res['classes']), in_channels=res['n_channels'],
-                         **cfg.model.options)
+    options = dict(cfg.model.options)
+    if head_needs_counts(options.get('head', 'linear')):
+        options.setdefault('class_counts', res['class_counts'])
+    model = create_model(cfg.model.name, num_classes=len(res['classes']),
+                         in_channels=res['n_channels'], **options)
     return load_weights(model, run.checkpoints/'final.safetensors').eval()
-
-# %% ../../nbs/training/43_experiment.ipynb #fd5df8bf
-def compare_runs(
-    paths, # Folders of finished runs
-) -> pd.DataFrame: # A row a run, after its last stage; best HM first
-    "The final scores of several runs on the same data; runs on different data are refused."
-    runs = {Path(p).name: load_run(p) for p in paths}
-    if not runs: raise LTSError('`paths` is empty; name at least one folder of a run')
-    first, *others = runs.values()
-    for o in others: check_same_passport(first['passport'], o['passport'])
-    last = lambda r: list(r['summary'].values())[-1]
-    rows = [dict(run=k, model=r['model'], loss=r['loss'], sampler=r['sampler'], **last(r)) for k,r in runs.items()]
-    return pd.DataFrame(rows).sort_values('HM', ascending=False, ignore_index=True)

@@ -73,7 +73,7 @@ def step(
     every = every or max(epochs/3, 1)
     return lambda t: gamma**int(t/every + 1e-9)
 
-# %% ../../nbs/training/40_optim.ipynb #e2c32d5e
+# %% ../../nbs/training/40_optim.ipynb #3665d637
 @schedules.register(source='SGDR, arXiv:1608.03983')
 def cosine_warmup_restarts(
     epochs:float, # Length in epochs
@@ -86,6 +86,7 @@ def cosine_warmup_restarts(
     length0 = first_cycle or max(epochs/3, 1)
     if cycle_mult < 1: raise ConfigError(f'`cycle_mult` ({cycle_mult}) must be at least 1')
     def factor(t):
+        "Find the cycle of epoch `t`, then the place in it."
         length, peak, t = length0, 1., t + 1e-9
         while t >= length: t, length, peak = t - length, length*cycle_mult, peak*gamma
         return SchedCos(peak, final*peak)(max(t - 1e-9, 0.)/length)
@@ -108,7 +109,7 @@ def with_warmup(
     rise = SchedLin(warmup_start, 1.)
     return lambda t: rise(t/warmup_epochs) if t < warmup_epochs else factor(t - warmup_epochs)
 
-# %% ../../nbs/training/40_optim.ipynb #66e5a9c7
+# %% ../../nbs/training/40_optim.ipynb #fae74307
 class LRSchedule(ParamScheduler):
     "Set the rate of every parameter group to its peak rate times `factor(epoch)`, at every batch."
     resume_attrs = ('warm',) # a run resumed right after the warm-up still has the step to the peak before it
@@ -119,10 +120,12 @@ class LRSchedule(ParamScheduler):
         self.factor = factor
 
     def before_fit(self):
+        "The rates that `fit` was given are the peaks."
         self.peak, self.warm = [h['lr'] for h in self.opt.hypers], False
         super().before_fit()
 
     def _rates(self, pct):
+        "Rate of every group at this share of the fit."
         f = self.factor(pct*self.n_epoch)
         if f is None and not self.warm: return [h['lr'] for h in self.opt.hypers]
         self.warm = f is not None

@@ -7,7 +7,7 @@ __all__ = ['emitter_learner', 'Training', 'Stage1', 'Stage2', 'Stage3', 'build_s
            'head_prior', 'stage_callbacks', 'history_rows', 'stage_loss', 'validation_score', 'search_tau',
            'check_stages', 'run_settings', 'RunState', 'evaluate_stage', 'fit_stages']
 
-# %% ../../nbs/training/42_stages.ipynb #9a6197a9
+# %% ../../nbs/training/42_stages.ipynb #93cdac1c
 import hashlib, json, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,25 +21,28 @@ from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.metrics import accuracy
-from fastai.torch_core import trainable_params
+from fastai.torch_core import num_distrib, rank_distrib, trainable_params
 from torch import nn
 
 from ..core.registry import ConfigError, LTSError, seed_stream, setup_seed
 from ..data.samplers import make_sampler
 from ..evaluation.analysis import ClassificationAnalyzer
-from ..evaluation.metrics import (MacroRecall, calibration_bins, class_scores, class_tally,
-                                           harmonic_mean, predict, summary_row)
+from ..evaluation.calibration import calibration_bins, fit_temperature
+from ..evaluation.diagnostics import diagnostics
+from ..evaluation.metrics import (MacroRecall, class_scores, class_tally, harmonic_mean,
+                                           predict, summary_row)
 from ..models.heads import (LearnableScale, apply_tau_norm_to_classifier,
                                      find_classifier_layers, freeze_backbone_params,
-                                     reinit_classifier_layers, set_batchnorm_eval,
-                                     swap_classifier, tau_norm_logits)
+                                     head_needs_counts, reinit_classifier_layers, require_linear,
+                                     set_batchnorm_eval, swap_classifier, tau_norm_logits)
 from ..models.layers import create_model
-from .callbacks import (DRW, Checkpointer, KeepBest, SetEpoch, load_state,
-                                           load_weights, match_head, mixed_precision, save_state,
-                                           save_weights, shift_logits, starting_at)
+from .callbacks import (DRW, EMA, Checkpointer, KeepBest, Mixup, SetEpoch,
+                                           calibrate_logits, load_state, load_weights, match_head,
+                                           mixed_precision, save_state, save_weights, starting_at)
+from .distributed import SignalLearner
 from .optim import build_criterion, build_optimizer, build_scheduler_for_stage
 
-# %% ../../nbs/training/42_stages.ipynb #2beb1d54
+# %% ../../nbs/training/42_stages.ipynb #9bf23555
 def emitter_learner(
     dls:DataLoaders, # From `build_dataloaders`; knows `c`, `class_counts` and `train`
     model='ResNet1D', # A name of the registry `models`, or a module
@@ -53,15 +56,18 @@ def emitter_learner(
     "A fastai `Learner` for signals."
     if isinstance(model, str):
         x = dls.train.one_batch()[0]
+        if head_needs_counts(kwargs.get('head', 'linear')):
+            kwargs = {'class_counts': dls.class_counts, **kwargs}
         model = create_model(model, num_classes=dls.c, in_channels=x.shape[1], **kwargs)
     elif kwargs: raise ConfigError(f'options {sorted(kwargs)} are for a model given by name')
     if weights is not None: load_weights(model, weights)
     criterion = build_criterion(loss, dls.class_counts, **(loss_options or {}))
     metrics = [accuracy, MacroRecall()] if metrics is None else metrics
-    return Learner(dls, model, criterion, opt_func=build_optimizer(), metrics=metrics,
-                   cbs=[SetEpoch(), *(cbs or [])])
+    own = model.default_callbacks() if hasattr(model, 'default_callbacks') else []
+    return SignalLearner(dls, model, criterion, opt_func=build_optimizer(), metrics=metrics,
+                         cbs=[SetEpoch(), *own, *(cbs or [])])
 
-# %% ../../nbs/training/42_stages.ipynb #1a3c34ca
+# %% ../../nbs/training/42_stages.ipynb #6f204b2d
 @dataclass
 class Training:
     "What stages 1 and 2 have in common: the fields of one fit."
@@ -70,6 +76,9 @@ class Training:
     weight_decay:float = 1e-2 # Decoupled for AdamW
     optimizer:str = 'AdamW' # A name of the registry `optimizers`
     grad_clip:float = 1. # Largest gradient norm; 0 does not clip
+    ema_decay:float = 0. # Decay of an average of the weights, as in `EMA`; 0 keeps the weights
+    mixup:float = 0. # `alpha` of `Mixup`; 0 does not mix
+    label_smoothing:float = 0. # Share of the target spread over all classes, by losses that can
     loss:object = None # A name of the registry `losses`, or a module; None is the learner's own
     loss_options:dict = field(default_factory=dict) # Further arguments of the loss
     drw_start:float = None # Deferred re-weighting from this share of the epochs on; None is never
@@ -81,13 +90,15 @@ class Training:
     patience:int = 0 # Epochs without improvement before stopping; 0 never stops early
     monitor:str = 'macro_recall' # 'valid_loss' or a metric; the best epoch is kept
 
-# %% ../../nbs/training/42_stages.ipynb #04c2473b
+# %% ../../nbs/training/42_stages.ipynb #62497d37
 @dataclass
 class Stage1(Training):
     "Train everything: any loss, sampler and schedule."
     name:str = 'stage1' # Name in results and files
     @property
-    def mode(self): return 'train'
+    def mode(self):
+        "What kind of training it is, as in `Stage2`."
+        return 'train'
 
 @dataclass
 class Stage2(Training):
@@ -103,27 +114,31 @@ class Stage2(Training):
     def __post_init__(self): _one_of('mode', self.mode, ('crt', 'lws', 'finetune'))
 
 def _one_of(name, value, allowed):
+    "Refuse a value that is not allowed."
     if value not in allowed:
         raise ConfigError(f'`{name}` ({value!r}) must be one of {", ".join(allowed)}')
 
-# %% ../../nbs/training/42_stages.ipynb #c9cea00a
+# %% ../../nbs/training/42_stages.ipynb #274108fb
 @dataclass
 class Stage3:
     "Calibrate the classifier after training; the strength is chosen on validation."
-    mode:str = 'tau_norm' # 'tau_norm', 'logit_adjust' or 'both'
+    mode:str = 'tau_norm' # 'tau_norm', 'logit_adjust', 'both', or 'temperature' alone
+    temperature:bool = True # Then fit a temperature: the predictions stay, the probabilities do not
     taus:list = field(default_factory=lambda: [i/10 for i in range(21)]) # Strengths to try
     metric:str = 'hm' # What is maximised: 'hm', 'macro_recall' or 'accuracy'
     allow_double:bool = False # Adjust a head although its loss has adjusted for the prior already
     name:str = 'stage3' # Name in results and files
 
     def __post_init__(self):
-        _one_of('mode', self.mode, ('tau_norm', 'logit_adjust', 'both'))
+        _one_of('mode', self.mode, ('tau_norm', 'logit_adjust', 'both', 'temperature'))
         _one_of('metric', self.metric, ('hm', 'macro_recall', 'accuracy'))
+        if self.mode == 'temperature' and not self.temperature:
+            raise ConfigError("stage 3 with mode='temperature' and `temperature=False` does nothing")
         self.taus = sorted({0., *map(float, self.taus)})
         if self.taus[0] < 0:
             raise ConfigError(f'`taus` must be at least 0; the least is {self.taus[0]}')
 
-# %% ../../nbs/training/42_stages.ipynb #e93f2e48
+# %% ../../nbs/training/42_stages.ipynb #4f62aeab
 def build_stage2_loader(
     dl, # Training loader, a `SignalDL`
     sampler:str='class_uniform', # A name of the registry `samplers`
@@ -132,7 +147,8 @@ def build_stage2_loader(
     **options, # Options of the sampler: `alpha`, `alpha_start`, `alpha_end`
 ): # A loader like `dl`
     "The same data, drawn another way."
-    s = make_sampler(dl.labels, sampler, total_epochs=total_epochs, seed=seed, **options)
+    s = make_sampler(dl.labels, sampler, total_epochs=total_epochs, seed=seed, rank=dl.rank,
+                     world_size=dl.world_size, **options)
     return dl.new(sampler=s, seed=seed)
 
 @contextmanager
@@ -145,18 +161,21 @@ def _train_loader(dls, stage, seed):
     try: yield new
     finally: dls.loaders[0] = old
 
-# %% ../../nbs/training/42_stages.ipynb #7e462625
+# %% ../../nbs/training/42_stages.ipynb #b7cdcdd2
 def _prepare_crt(model, n):
+    "Freeze the backbone, start a new head."
     layers = find_classifier_layers(model, n)
     freeze_backbone_params(model, layers)
     reinit_classifier_layers(layers)
 
 def _prepare_lws(model, n):
+    "Freeze everything, put a `LearnableScale` around the head."
     model.requires_grad_(False)
     for layer in find_classifier_layers(model, n).values():
         swap_classifier(model, LearnableScale(layer), n)
 
 def _fold_lws(model, n):
+    "Multiply the scales into the weights."
     for layer in find_classifier_layers(model, n).values():
         swap_classifier(model, layer.fold(), n)
 
@@ -186,17 +205,21 @@ def _split_head(model, n_classes):
     params = trainable_params(model)
     return [[p for p in params if (id(p) in head) == h] for h in (False, True)]
 
-# %% ../../nbs/training/42_stages.ipynb #dda8b39f
+# %% ../../nbs/training/42_stages.ipynb #ef216a0f
 @dataclass
 class HeadPrior:
     "What the head of a model was trained on."
     probs:list # Class probabilities, shape (n_classes,), summing to 1
-    adjusted:bool = False # The loss, or stage 3, has corrected for them already
+    adjusted:bool = False # The loss, the head, or stage 3, has corrected for them already
 
     @property
-    def is_uniform(self): return max(self.probs) <= (1 + 1e-6)*min(self.probs)
+    def is_uniform(self):
+        "Whether all classes are alike."
+        return max(self.probs) <= (1 + 1e-6)*min(self.probs)
 
-def _adjusts_prior(loss): return getattr(loss, 'adjusts_prior', False)
+def _adjusts_prior(*parts):
+    "Whether any of loss and head corrects for the class prior."
+    return any(getattr(o, 'adjusts_prior', False) for o in parts)
 
 def head_prior(
     dl, # Training loader of the stage that trained the head
@@ -204,6 +227,7 @@ def head_prior(
     n_classes:int, # Number of classes
     epoch:int=None, # Epoch of the sampler, where it moves
     weight=None, # Class weights of the loss, shape (n_classes,)
+    head:nn.Module=None, # The head, which may have corrected for the prior itself
 ) -> HeadPrior: # The prior in the head
     "Class distribution that trained a head: sampler times class weights."
     p = np.bincount(dl.labels, minlength=n_classes).astype(float)
@@ -211,9 +235,9 @@ def head_prior(
         seen = dl.sampler.class_probs(epoch)
         p = np.pad(seen, (0, n_classes - len(seen)))
     if weight is not None: p = p*np.asarray(weight, dtype=float)
-    return HeadPrior((p/p.sum()).tolist(), _adjusts_prior(loss))
+    return HeadPrior((p/p.sum()).tolist(), _adjusts_prior(loss, head))
 
-# %% ../../nbs/training/42_stages.ipynb #da21e607
+# %% ../../nbs/training/42_stages.ipynb #d0dfb8e3
 @contextmanager
 def _borrowed(learn, **attrs):
     "`learn` with other attributes, for the time of the context."
@@ -230,17 +254,19 @@ def stage_callbacks(
     device='cpu', # Where the model trains
     amp:bool=True, # Mixed precision where the device has it
 ) -> list: # Callbacks for `Learner.fit`
-    "Schedule, clipping, early stopping, best epoch, deferred weights, mixed precision."
+    "Schedule, clipping, averaging, mixup, early stopping, best epoch, DRW, mixed precision."
     warmup = min(stage.warmup_epochs, stage.epochs/2)
     cbs = build_scheduler_for_stage(stage.schedule, stage.epochs, warmup,
                                     monitor=stage.monitor, **stage.schedule_options)
     cbs += [KeepBest(stage.monitor), TerminateOnNaNCallback()]
     if stage.grad_clip: cbs.append(GradientClip(stage.grad_clip))
+    if stage.ema_decay: cbs.append(EMA(stage.ema_decay))
+    if stage.mixup: cbs.append(Mixup(stage.mixup))
     if stage.patience: cbs.append(EarlyStoppingCallback(stage.monitor, patience=stage.patience))
     if stage.drw_start is not None: cbs.append(DRW(class_counts, stage.drw_start))
     return cbs + (mixed_precision(device) if amp else [])
 
-# %% ../../nbs/training/42_stages.ipynb #dbb05146
+# %% ../../nbs/training/42_stages.ipynb #4a282a26
 def history_rows(
     recorder, # fastai's `Recorder` after a fit
 ) -> list: # A dict per epoch: epoch, lr (at its end), train_loss, valid_loss, metrics
@@ -249,7 +275,9 @@ def history_rows(
     return [dict(epoch=i, lr=float(recorder.lrs[n-1]), **dict(zip(names, map(_number, v))))
             for i,(n, v) in enumerate(zip(recorder.iters, recorder.values))]
 
-def _number(v): return None if v is None else float(v)
+def _number(v):
+    "A plain number, or None."
+    return None if v is None else float(v)
 
 def stage_loss(
     learn, # A `Learner`
@@ -257,10 +285,14 @@ def stage_loss(
     class_counts, # Training samples per class, shape (n_classes,)
 ) -> nn.Module: # The loss that the stage trains with
     "The loss of a stage: its own, else the learner's."
-    if stage.loss is None: return learn.loss_func
-    return build_criterion(stage.loss, class_counts, **stage.loss_options)
+    smooth = {'label_smoothing': stage.label_smoothing} if stage.label_smoothing else {}
+    if stage.loss is not None:
+        return build_criterion(stage.loss, class_counts, **{**smooth, **stage.loss_options})
+    if smooth: raise ConfigError(f'{stage.name}: `label_smoothing` is for a loss that the stage '
+                                 "names; set `loss` ('CrossEntropy', …)")
+    return learn.loss_func
 
-# %% ../../nbs/training/42_stages.ipynb #d9eb2b1b
+# %% ../../nbs/training/42_stages.ipynb #22076eef
 def _train_stage(learn, stage, n, seed, loss, cbs, start):
     "`Learner.fit` with what belongs to the stage; the loader that it used."
     finetune = stage.mode == 'finetune'
@@ -271,6 +303,11 @@ def _train_stage(learn, stage, n, seed, loss, cbs, start):
           _borrowed(learn, **own), starting_at(learn, start)):
         learn.fit(stage.epochs, lr, wd=stage.weight_decay, cbs=cbs, reset_opt=True)
     return dl
+
+def _weights_at(loss, epoch, epochs):
+    "Class weights of a loss in one of `epochs` epochs; a loss of torch has the same in all."
+    if hasattr(loss, 'weights_at'): return loss.weights_at(epoch, epochs)
+    return getattr(loss, 'weight', None)
 
 def _fit(learn, stage, seed, checkpointer, counts, amp, cbs):
     "Train one stage: its history, best epoch, seconds, and the prior that its head has learned."
@@ -284,8 +321,9 @@ def _fit(learn, stage, seed, checkpointer, counts, amp, cbs):
         raise LTSError(f'{stage.name}: the loss became NaN or infinite in the first epoch; lower '
                        f'`lr` ({stage.lr}) or check the data')
     drw = next((cb for cb in own if isinstance(cb, DRW)), None)
-    weight = drw.weights_at(best) if drw else getattr(loss, 'weight', None)
-    prior = head_prior(dl, loss, n, best, None if weight is None else weight.cpu())
+    weight = drw.weights_at(best) if drw else _weights_at(loss, best, stage.epochs)
+    head = next(iter(find_classifier_layers(learn.model, n).values()))
+    prior = head_prior(dl, loss, n, best, None if weight is None else weight.cpu(), head)
     return dict(history=history_rows(learn.recorder), best_epoch=best, prior=asdict(prior),
                 seconds=checkpointer.elapsed)
 
@@ -313,32 +351,23 @@ def search_tau(
     rows = [[float(t), score(adjust(t))] for t in taus]
     return max(rows, key=lambda r: (r[1], -r[0]))[0], rows
 
-# %% ../../nbs/training/42_stages.ipynb #645c08a7
-def _calibrate(learn, stage, prior, groups):
-    "Search and apply the corrections of stage 3; what was chosen, and the prior from then on."
-    model, preds = learn.model, predict(learn, learn.dls.valid)
-    metric = stage.metric
-    if metric == 'hm' and validation_score(preds.logits, preds.targets, groups) is None:
-        warnings.warn('validation has no sample of the many-shot or of the few-shot classes; '
-                      '`tau` maximises macro recall')
-        metric = 'macro_recall'
-    score = partial(validation_score, targets=preds.targets, groups=groups, metric=metric)
-    logits, tau, search = preds.logits, {}, {}
-    if stage.mode in ('tau_norm', 'both'):
-        layer, = find_classifier_layers(model, len(groups)).values()
-        adjust = lambda t: tau_norm_logits(logits, layer, t) if t else logits
-        tau['tau_norm'], search['tau_norm'] = search_tau(adjust, stage.taus, score)
-        logits = adjust(tau['tau_norm'])
-        if tau['tau_norm']: apply_tau_norm_to_classifier(layer, tau['tau_norm'])
-    if stage.mode in ('logit_adjust', 'both'):
-        log_prior = _log_prior(prior)
-        taus = [0.] if prior.is_uniform else stage.taus
-        adjust = lambda t: logits - t*log_prior
-        tau['logit_adjust'], search['logit_adjust'] = search_tau(adjust, taus, score)
-        if tau['logit_adjust']:
-            shift_logits(model, -tau['logit_adjust']*log_prior, len(groups))
-            prior = HeadPrior(prior.probs, adjusted=True)
-    return dict(tau=tau, search=search, metric=metric, prior=asdict(prior))
+# %% ../../nbs/training/42_stages.ipynb #979c4d85
+def _normalise(model, logits, taus, score, prior):
+    "Search and apply τ-normalisation: logits from then on, τ, and the search."
+    layer, = find_classifier_layers(model, len(prior.probs)).values()
+    adjust = lambda t: tau_norm_logits(logits, layer, t) if t else logits
+    tau, rows = search_tau(adjust, taus, score)
+    logits = adjust(tau)
+    if tau: apply_tau_norm_to_classifier(layer, tau)
+    return logits, tau, rows
+
+def _adjust(model, logits, taus, score, prior):
+    "Search and apply logit adjustment: logits from then on, τ, and the search."
+    log_prior = _log_prior(prior)
+    adjust = lambda t: logits - t*log_prior
+    tau, rows = search_tau(adjust, [0.] if prior.is_uniform else taus, score)
+    if tau: calibrate_logits(model, shift=-tau*log_prior, num_classes=len(prior.probs))
+    return adjust(tau), tau, rows
 
 def _log_prior(prior):
     "Log class probabilities; a class that was never seen counts as the rarest one."
@@ -347,7 +376,38 @@ def _log_prior(prior):
         warnings.warn('the head was trained on balanced classes: there is no prior to adjust for')
     return p.clamp_min(p[p > 0].min()).log().float()
 
-# %% ../../nbs/training/42_stages.ipynb #5ee5518f
+# %% ../../nbs/training/42_stages.ipynb #132e5632
+def _cool(model, logits, targets):
+    "Fit and apply the temperature: its value, and the calibration error before and after it."
+    temperature = fit_temperature(logits, targets)
+    calibrate_logits(model, 1/temperature, num_classes=logits.shape[1])
+    ece = lambda z: calibration_bins(targets, z.softmax(-1))['ece']
+    return temperature, dict(before=ece(logits), after=ece(logits/temperature))
+
+def _scorer(stage, preds, groups):
+    "What the search maximises, as a function of logits, and its name."
+    score = partial(validation_score, targets=preds.targets, groups=groups)
+    metric = stage.metric
+    if metric == 'hm' and score(preds.logits) is None:
+        warnings.warn('validation has no sample of the many-shot or of the few-shot classes; '
+                      '`tau` maximises macro recall')
+        metric = 'macro_recall'
+    return partial(score, metric=metric), metric
+
+def _calibrate(learn, stage, prior, groups):
+    "Search and apply what stage 3 asks for; what was chosen, and the prior from then on."
+    preds, tau, res = predict(learn, learn.dls.valid), {}, dict(search={}, metric=None, ece=None)
+    logits = preds.logits
+    for name,step in (('tau_norm', _normalise), ('logit_adjust', _adjust)):
+        if stage.mode not in (name, 'both'): continue
+        score, res['metric'] = _scorer(stage, preds, groups)
+        logits, tau[name], res['search'][name] = step(learn.model, logits, stage.taus, score, prior)
+    if tau.get('logit_adjust'): prior = HeadPrior(prior.probs, adjusted=True)
+    if stage.temperature:
+        tau['temperature'], res['ece'] = _cool(learn.model, logits, preds.targets)
+    return dict(tau=tau, prior=asdict(prior), **res)
+
+# %% ../../nbs/training/42_stages.ipynb #f79087c5
 def check_stages(
     learn, # A `Learner`
     stages, # `Stage1`, `Stage2`, `Stage3` in the order they run
@@ -360,12 +420,12 @@ def check_stages(
     metrics = ['train_loss', 'valid_loss', *(m.name for m in learn.metrics)]
     head, *more = find_classifier_layers(learn.model, len(class_counts)).values()
     prior = getattr(learn, 'head_prior', None)
-    adjusted = _adjusts_prior(learn.loss_func) if prior is None else prior.adjusted
+    adjusted = _adjusts_prior(learn.loss_func, head) if prior is None else prior.adjusted
     for s in stages:
         if isinstance(s, Stage3): adjusted = _check_stage3(s, head, more, adjusted)
         else: adjusted = _check_training(s, learn, head, metrics, class_counts)
 
-# %% ../../nbs/training/42_stages.ipynb #a5d06e97
+# %% ../../nbs/training/42_stages.ipynb #c5d0f0cf
 def _check_training(s, learn, head, metrics, counts):
     "Whether the loss of this stage adjusts for the prior."
     if s.monitor not in metrics:
@@ -376,25 +436,27 @@ def _check_training(s, learn, head, metrics, counts):
     build_optimizer(s.optimizer)
     stage_callbacks(s, counts)
     if s.sampler is not None: make_sampler(np.arange(len(counts)), s.sampler, **s.sampler_options)
-    if s.mode == 'lws' and not isinstance(head, nn.Linear):
-        raise ConfigError(f'{s.name}: lws scales a linear head; this one is {type(head).__name__}')
-    return _adjusts_prior(loss)
+    if s.mode == 'lws': require_linear(head, f'{s.name}: `lws`')
+    if _adjusts_prior(head) and s.sampler not in (None, 'none'):
+        raise ConfigError(f'{s.name}: the head {type(head).__name__} adjusts for the class counts, '
+                          f'but `sampler` ({s.sampler!r}) changes how often classes are seen; use '
+                          "sampler='none', or the head 'linear'")
+    return _adjusts_prior(loss, head)
 
 def _check_stage3(s, head, more, adjusted):
     "Whether the head is adjusted for the prior after this stage."
     if more:
         raise ConfigError(f'{s.name}: the model has {len(more)+1} classifiers; stage 3 calibrates one')
-    if s.mode != 'logit_adjust' and not isinstance(head, nn.Linear):
-        raise ConfigError(f'{s.name}: `tau_norm` needs a linear head; {type(head).__name__} is '
-                          "normalised already: use mode='logit_adjust'")
-    if s.mode != 'tau_norm' and adjusted and not s.allow_double:
+    if s.mode in ('tau_norm', 'both'): require_linear(head, f'{s.name}: `tau_norm`')
+    adjusts = s.mode in ('logit_adjust', 'both')
+    if adjusts and adjusted and not s.allow_double:
         raise ConfigError(f'{s.name}: the head is adjusted for the class prior already (by its '
-                          'loss, or by an earlier stage); adjusting again would favour rare '
-                          "classes twice. Use mode='tau_norm', another loss, or "
+                          'loss, by itself, or by an earlier stage); adjusting again would favour '
+                          "rare classes twice. Use mode='tau_norm', another loss or head, or "
                           '`allow_double=True`')
-    return adjusted or s.mode != 'tau_norm'
+    return adjusted or adjusts
 
-# %% ../../nbs/training/42_stages.ipynb #fe110bdd
+# %% ../../nbs/training/42_stages.ipynb #ef0b237e
 def run_settings(
     learn, # A `Learner`
     stages, # List of stages
@@ -408,10 +470,12 @@ def run_settings(
              model=dict(type=type(learn.model).__name__, weights=_hash(json.dumps(shapes))),
              loss=repr(learn.loss_func), metrics=[m.name for m in learn.metrics],
              data=dict(samples=len(dl.labels),
-                       labels=_hash(np.asarray(dl.labels, dtype='<i8').tobytes()), batch_size=dl.bs, transforms=repr(dl.after_batch)), extra=extra or {})
+                       labels=_hash(np.asarray(dl.labels, dtype='<i8').tobytes()), batch_size=dl.bs,
+                       processes=max(1, num_distrib()), transforms=repr(dl.after_batch)), extra=extra or {})
     return _flat(json.loads(json.dumps(s, default=repr)))
 
 def _hash(data):
+    "Sixteen hexadecimal digits of SHA-256."
     data = data.encode() if isinstance(data, str) else data
     return hashlib.sha256(data).hexdigest()[:16]
 
@@ -423,13 +487,14 @@ def _flat(o, prefix=''):
             for k2,v2 in _flat(v, f'{prefix}.{k}' if prefix else str(k)).items()}
 
 def _check_settings(old, new, path):
+    "Refuse the checkpoint of another run, naming the first differences."
     diff = [f'{k} ({old.get(k, "absent")!r} there, {new.get(k, "absent")!r} now)'
             for k in dict.fromkeys([*old, *new]) if old.get(k, '?') != new.get(k, '?')]
     if diff: raise ConfigError(f'{path}: the checkpoint is of a run with other settings: '
                                + ', '.join(diff[:8]) + '. Resume with the same settings, or '
                                'start anew with `resume=False`')
 
-# %% ../../nbs/training/42_stages.ipynb #4bb7a0df
+# %% ../../nbs/training/42_stages.ipynb #ee7a9622
 class RunState:
     "The checkpoint file of a run: settings, finished stages, and the fit under way."
     version = 1
@@ -455,17 +520,17 @@ class RunState:
         model:nn.Module, # Model of the run
         fit:dict=None, # Snapshot of the fit under way; None between stages
     ):
-        "Write the checkpoint atomically."
-        if self.file is None: return
+        "Write the checkpoint atomically; of several processes, the first does."
+        if self.file is None or rank_distrib(): return
         save_state(dict(version=self.version, settings=json.dumps(self.settings), fit=fit,
                         results=json.dumps(self.results),
                         model={} if fit else model.state_dict()), self.file)
 
-# %% ../../nbs/training/42_stages.ipynb #5292bf91
+# %% ../../nbs/training/42_stages.ipynb #545f4a0d
 def evaluate_stage(
     learn, # A `Learner`
     analyzer:ClassificationAnalyzer, # Scores predictions
-) -> dict: # 'valid', 'test': full analyses; 'rows': their short form; 'calibration' on test
+) -> dict: # 'valid', 'test': full analyses; 'rows': their short form; `diagnostics` of the test
     "Scores of the model as it is, on validation and (where there is one) test."
     res = dict(rows={})
     for part,dl in zip(('valid', 'test'), learn.dls.loaders[1:]):
@@ -473,15 +538,16 @@ def evaluate_stage(
         preds = predict(learn, dl)
         res[part] = analyzer.analyze(preds)
         res['rows'][part] = summary_row(res[part])
-        res['calibration'] = calibration_bins(preds.targets, preds.probs)
-    return res
+    return res | diagnostics(preds, analyzer) if res['rows'] else res
 
 def _run_stage(learn, stage, seed, checkpointer, analyzer, amp, cbs):
     "Run one stage; its results without timings that differ from run to run, apart from 'seconds'."
     counts, begun = analyzer.class_counts, time.perf_counter()
     if isinstance(stage, Stage3):
         loss = learn.loss_func
-        prior = getattr(learn, 'head_prior', None) or head_prior(learn.dls.train, loss, len(counts))
+        head = next(iter(find_classifier_layers(learn.model, len(counts)).values()))
+        prior = (getattr(learn, 'head_prior', None) or
+                 head_prior(learn.dls.train, loss, len(counts), head=head))
         res = dict(history=[], best_epoch=None, **_calibrate(learn, stage, prior, analyzer.groups))
         res['seconds'] = time.perf_counter() - begun
     else: res = _fit(learn, stage, seed, checkpointer, counts, amp, cbs)
@@ -489,7 +555,7 @@ def _run_stage(learn, stage, seed, checkpointer, analyzer, amp, cbs):
     learn.head_prior = HeadPrior(**res['prior'])
     return json.loads(json.dumps(res))
 
-# %% ../../nbs/training/42_stages.ipynb #36384002
+# %% ../../nbs/training/42_stages.ipynb #b2378ef8
 def fit_stages(
     learn, # A `Learner` on `SignalDL` loaders, from `emitter_learner`
     stages, # `Stage1`, `Stage2`, `Stage3` objects, in the order they run
@@ -518,7 +584,8 @@ def fit_stages(
         fit, state = state and state['fit'], None
         checkpointer = Checkpointer(partial(run.save, learn.model), every, state=fit)
         run.results.append(_run_stage(learn, stage, stage_seed, checkpointer, analyzer, amp, cbs))
-        if path is not None: save_weights(learn, Path(path)/f'{stage.name}.safetensors')
+        if path is not None and not rank_distrib():
+            save_weights(learn, Path(path)/f'{stage.name}.safetensors')
         run.save(learn.model)
     return run.results
 
