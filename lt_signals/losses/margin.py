@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['LDAMLoss']
 
-# %% ../../nbs/losses/32_margin.ipynb #55e4bd32
+# %% ../../nbs/losses/32_margin.ipynb #4b7193a9
 import torch
+from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from ..core.registry import LTSError
 from .weights import ImbalancedLoss, losses
 from ..models.heads import CosineMarginClassifier, ldam_margins_from_counts
 
-# %% ../../nbs/losses/32_margin.ipynb #0328928c
+# %% ../../nbs/losses/32_margin.ipynb #a387c8b2
 @losses.register('LDAM', source='arXiv:1906.07413')
 class LDAMLoss(ImbalancedLoss):
     "Cross-entropy with a margin per class on cosine logits; needs the head 'cosine'"
@@ -30,7 +31,7 @@ class LDAMLoss(ImbalancedLoss):
     ):
         super().__init__(**kwargs)
         if scale <= 0: raise LTSError(f'`scale` ({scale}) must be positive')
-        self.max_margin,self.scale = max_margin,scale
+        self.max_margin,self.scale,self._looked = max_margin,scale,False
         self._constant('margins', ldam_margins_from_counts(self.class_counts, power, max_margin))
 
     @property
@@ -40,21 +41,32 @@ class LDAMLoss(ImbalancedLoss):
 
     def adjust(self, z, target):
         "Logits less the margin of the right class; refuses what cannot be cosine logits."
-        low, high = z.detach().aminmax() if z.numel() else (z.new_zeros(()),)*2
-        if (top := max(-low, high)) > 1.02*self.scale:
-            raise LTSError(f'LDAM: a logit of {top:.4g} is beyond `scale` ({self.scale}), so these '
-                           "are no cosine logits; use the head 'cosine' with the same scale")
-        margin = -self.scale*self.margins[target].to(z.dtype)
+        if z.device.type == 'cpu' or not self._looked: self._look(z.detach()[:16])
+        margin = -self.scale*self.margins.index_select(0, target).to(z.dtype)
         return z.scatter_add(1, target[:, None], margin[:, None])
+
+    def compute(self, z, target):
+        "Cross-entropy of the logits with margins."
+        return self._spend(z, target)
 
     def check_head(self,
         head:nn.Module, # A model's `get_classifier()`
     ):
         "Raise `LTSError` unless `head` is a `CosineMarginClassifier` with the scale of this loss."
         if not isinstance(head, CosineMarginClassifier):
-            raise LTSError("LDAM needs a model built with head='cosine'; "
-                           f'its head is {type(head).__name__}')
+            raise LTSError("LDAM needs a model built with head='cosine' (on the command line "
+                           f'model.options.head=cosine); its head is {type(head).__name__}')
         if head.scale != self.scale:
             raise LTSError(f'`scale` of the head is {head.scale}, of the loss {self.scale}; '
                            'make them equal')
         super().check_head(head)
+
+# %% ../../nbs/losses/32_margin.ipynb #3b287ee6
+@patch
+def _look(self:LDAMLoss, z):
+    "Refuse logits beyond the scale; to look at a whole batch would cost a third of the loss."
+    top = z.abs().max() if z.numel() else 0.
+    if top > 1.02*self.scale:
+        raise LTSError(f'LDAM: a logit of {top:.4g} is beyond `scale` ({self.scale}), so these '
+                       "are no cosine logits; use the head 'cosine' with the same scale")
+    self._looked = True
