@@ -20,11 +20,11 @@ demo: install
 	$(BIN)/lts_train exp_name=demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/notebooks.py --workers $(WORKERS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-slow: install
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow
+	OMP_NUM_THREADS=1 $(BIN)/python tests/notebooks.py --workers $(WORKERS) --flags slow
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow'
 
 # the package alone, with the newest fastai and fastcore and without nbdev

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.registry import LTSError
 from .weights import ImbalancedLoss, WeightComputer, losses
 
-# %% ../../nbs/losses/33_adjust.ipynb #42ece47e
+# %% ../../nbs/losses/33_adjust.ipynb #a60718ff
 @losses.register('LogitAdjustment', source='arXiv:2007.07314')
 class LogitAdjustmentLoss(ImbalancedLoss):
     "Cross-entropy of the logits plus `tau*log(prior)`"
@@ -35,7 +35,7 @@ class LogitAdjustmentLoss(ImbalancedLoss):
 
     def compute(self, z, target):
         "Cross-entropy of the adjusted logits."
-        return self._spend(z, target)
+        return self._fused(z, target)
 
 # %% ../../nbs/losses/33_adjust.ipynb #d2d872d7
 @losses.register('BalancedSoftmax', source='arXiv:2007.10740')
@@ -46,7 +46,7 @@ class BalancedSoftmaxLoss(LogitAdjustmentLoss):
         **kwargs, # As in `ImbalancedLoss`
     ): super().__init__(tau=1., **kwargs)
 
-# %% ../../nbs/losses/33_adjust.ipynb #2097ae05
+# %% ../../nbs/losses/33_adjust.ipynb #5d8ea742
 @losses.register('VS', source='arXiv:2103.01550')
 class VSLoss(LogitAdjustmentLoss):
     "Cross-entropy of the logits times `(n/n_max)**gamma` plus `tau*log(prior)`"
@@ -68,7 +68,7 @@ class VSLoss(LogitAdjustmentLoss):
 
     def compute(self, z, target):
         "Cross-entropy of the adjusted logits."
-        return self._spend(z, target, self.factor.to(z.dtype))
+        return self._fused(z, target, self.factor.to(z.dtype))
 
 # %% ../../nbs/losses/33_adjust.ipynb #10ff5f7f
 def logits_logit_adjustment(

@@ -15,7 +15,7 @@ from ..core.registry import LTSError
 from .weights import ImbalancedLoss, losses
 from ..models.heads import CosineMarginClassifier, ldam_margins_from_counts
 
-# %% ../../nbs/losses/32_margin.ipynb #a387c8b2
+# %% ../../nbs/losses/32_margin.ipynb #97082064
 @losses.register('LDAM', source='arXiv:1906.07413')
 class LDAMLoss(ImbalancedLoss):
     "Cross-entropy with a margin per class on cosine logits; needs the head 'cosine'"
@@ -47,7 +47,7 @@ class LDAMLoss(ImbalancedLoss):
 
     def compute(self, z, target):
         "Cross-entropy of the logits with margins."
-        return self._spend(z, target)
+        return self._fused(z, target)
 
     def check_head(self,
         head:nn.Module, # A model's `get_classifier()`

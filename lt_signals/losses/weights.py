@@ -207,13 +207,12 @@ def _smooth(self:ImbalancedLoss, z, target):
     right = q.new_full((len(q), 1), 1 - self.label_smoothing)
     return q.scatter_add_(1, target[:, None], right)
 
-# %% ../../nbs/losses/30_weights.ipynb #72411b3c
-class _SpentLogits(Function):
-    "Cross-entropy of each sample; the softmax overwrites the adjusted logits."
+# %% ../../nbs/losses/30_weights.ipynb #094f89e3
+class _FusedCrossEntropy(Function):
+    "Cross-entropy of each sample of adjusted logits; the gradient comes from the probabilities."
     @staticmethod
     def forward(ctx, z, target, adjust, slope):
-        u, at = adjust(z, target), target[:, None]
-        p = torch.softmax(u, 1, out=u)
+        p, at = adjust(z, target).softmax(1), target[:, None]
         ctx.save_for_backward(p, at, slope)
         right = p.gather(1, at)[:, 0]
         if (right > torch.finfo(p.dtype).tiny).all(): return -right.log()
@@ -228,11 +227,11 @@ class _SpentLogits(Function):
         return (res if slope is None else res.mul_(slope)), None, None, None
 
 @patch
-def _spend(self:ImbalancedLoss, z, target, slope=None):
-    "`ImbalancedLoss.compute`, where `adjust` gives new memory and its derivative is `slope` or 1."
+def _fused(self:ImbalancedLoss, z, target, slope=None):
+    "`ImbalancedLoss.compute`, where the derivative of `adjust` is `slope` or 1."
     if z.device.type != 'cpu' or self.label_smoothing:
         return ImbalancedLoss.compute(self, z, target)
-    value = _SpentLogits.apply(z, target, self.adjust, slope)
+    value = _FusedCrossEntropy.apply(z, target, self.adjust, slope)
     if self.weight is not None: value = value*self._weight(value, target)
     return self._reduce(value, target)
 

@@ -1,0 +1,46 @@
+"""The tests of the notebooks, each notebook in a process of its own.
+
+A notebook defines anew what its module registers. In the shared processes of `nbdev_test` the next notebook would meet these
+definitions in place of the library's; here every process is a fresh fork of one that has imported the slow libraries once.
+Run: python tests/notebooks.py [name ...] [--workers 2] [--flags slow]
+"""
+import argparse, multiprocessing, os, sys, time, warnings
+from pathlib import Path
+
+os.environ['IN_TEST'] = '1'
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    import fastai.callback.all, fastai.learner, matplotlib.pyplot, pandas, scipy.signal, sklearn.metrics  # noqa: once, before the forks
+from nbdev.config import get_config
+from nbdev.doclinks import nbglob
+from nbdev.test import test_nb
+
+
+def run(job):
+    "Test one notebook: its path, whether it passed, seconds."
+    path, skip, force, root = job
+    return path, *test_nb(path, skip_flags=skip, force_flags=force, basepath=root)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('names', nargs='*', help='parts of paths; all notebooks where none is given')
+    p.add_argument('--workers', type=int, default=2)
+    p.add_argument('--flags', nargs='*', default=[], help='test flags to run as well: slow')
+    args = p.parse_args()
+    cfg = get_config()
+    paths = [f.absolute() for f in sorted(nbglob(cfg.nbs_path, as_path=True)) if not args.names or any(n in str(f) for n in args.names)]
+    if not paths: sys.exit(f'no notebook has {" or ".join(args.names)} in its path')
+    jobs = [(f, cfg.tst_flags.split(), args.flags, cfg.config_path) for f in paths]
+    start, failed = time.time(), []
+    method = 'fork' if sys.platform == 'linux' else 'spawn'
+    with multiprocessing.get_context(method).Pool(args.workers, maxtasksperchild=1) as pool:
+        for path, passed, seconds in pool.imap_unordered(run, jobs, chunksize=1):
+            name = Path(path).relative_to(cfg.nbs_path)
+            if not passed: failed.append(name)
+            print(f'{"ok  " if passed else "FAIL"} {str(name):36} {seconds:4.0f} s', flush=True)
+    print(f'{len(paths)-len(failed)} notebooks passed, {len(failed)} failed in {time.time()-start:.0f} s')
+    if failed: sys.exit('failed: ' + ', '.join(map(str, failed)))
+
+
+if __name__ == '__main__': main()
