@@ -1,0 +1,131 @@
+"""Twelve long-tail methods on the same signals: mean recall of many-, medium- and few-shot classes, over seeds.
+
+`synth`: 100 synthetic emitters, 300 to 3 training messages each, a fresh set of emitters for every seed; 10 validation and 20 test
+messages of every emitter. `rtl433`: the real 433 MHz recordings, split by file (found through LTS_DATA or in ../shared/data).
+Every method has the same network, augmentation, optimiser, schedule and length of training; the classifier methods start from the
+features that cross-entropy has learned and add epochs of the classifier alone. The best epoch and tau are chosen on validation.
+
+Finished (data, method, seed) are kept in the results file and not run again. Run:
+  python benchmarks/longtail.py [--data synth rtl433] [--seeds 0 1 2] [--methods CE LA ...] [--out benchmarks/longtail.json]
+"""
+import argparse, json, os, platform, time, warnings
+from pathlib import Path
+
+warnings.simplefilter('ignore')
+import torch
+
+from lt_signals.core.registry import setup_seed, write_atomically
+from lt_signals.core.types import shared_data
+from lt_signals.data.io import SignalStore, open_signals
+from lt_signals.data.loaders import build_dataloaders
+from lt_signals.data.longtail import stratified_split
+from lt_signals.data.synth import synth_emitters
+from lt_signals.evaluation.metrics import summary_row
+from lt_signals.training.stages import Stage1, Stage2, Stage3, emitter_learner, fit_stages
+
+SCRATCH = {  # trained from scratch: fields of `Stage1`, and the head
+    'CE': {},
+    'focal': dict(loss='FocalLoss'),
+    'CB': dict(loss='ClassBalanced'),
+    'CB, deferred': dict(drw_start=.8),
+    'LDAM-DRW': dict(loss='LDAM', drw_start=.8, head='cosine'),
+    'balanced softmax': dict(loss='BalancedSoftmax'),
+    'LA': dict(loss='LogitAdjustment'),
+    'sqrt': dict(sampler='sqrt'),
+    'progressive': dict(sampler='progressive_balanced'),
+    'CE, SGD': dict(optimizer='SGD', lr=.05, weight_decay=5e-4),
+}
+AFTER = {  # what features they start from, and their stage; `tau` is chosen on validation
+    'post-hoc LA': ('CE', lambda epochs: Stage3('logit_adjust', metric='macro_recall', temperature=False)),
+    'cRT': ('CE', lambda epochs: Stage2(mode='crt', epochs=epochs)),
+    'LWS': ('CE', lambda epochs: Stage2(mode='lws', epochs=epochs)),
+    'τ-norm': ('CE', lambda epochs: Stage3('tau_norm', metric='macro_recall', temperature=False)),
+    'τ-norm, SGD': ('CE, SGD', lambda epochs: Stage3('tau_norm', metric='macro_recall', temperature=False)),
+}
+METHODS = ['CE', 'focal', 'CB', 'LDAM-DRW', 'balanced softmax', 'LA', 'post-hoc LA', 'cRT', 'LWS', 'τ-norm', 'sqrt', 'progressive']
+REAL = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},
+        {'PhaseRotation': {}}, {'IQSwap': dict(p=.5)}, {'RandomAmplitude': dict(scale_range=(-6, 6), db=True, p=1.)},
+        {'RandomNoiseSNR': dict(snr_range=(5, 30), p=.5)}]
+
+
+def synth(seed):
+    "Loaders, name of the network, epochs of training and of the classifier alone."
+    made = synth_emitters(100, 300, 100., n_valid=10, n_test=20, seed=seed)
+    store = SignalStore(made.source, 512, 'rms')
+    dls = build_dataloaders(store, batch_size=64, augment=['PhaseRotation'], seed=seed, device=DEVICE, in_memory=True)
+    return dls, 'ConvNetADSB', dict(epochs=20, lr=2e-3), 8
+
+
+def rtl433(seed):
+    "As `synth`, for the real recordings: half the files of a class train, a fifth validate, the others test."
+    folder = shared_data('rtl433')
+    if folder is None: raise SystemExit('the recordings are not here: set LTS_DATA, or run with --data synth')
+    store = open_signals(folder, sample_rate=250e3, window=4096, hop=2048, range_db=5)
+    file = store.meta['capture'].to_numpy()
+    split = stratified_split(store.labels, (.5, .2, .3), groups=file, seed=seed, classes=store.classes)
+    dls = build_dataloaders(store, split=split, batch_size=64, augment=REAL, seed=seed, device=DEVICE, in_memory=True)
+    return dls, 'SpectrumEnvelopeNet', dict(epochs=8, lr=2e-3, weight_decay=.02), 3
+
+
+def run_method(name, learn, stages, **facts):
+    "Run stages on a learner; what is kept of the last one."
+    t = time.perf_counter()
+    with learn.no_bar(), learn.no_logging(): stage = fit_stages(learn, stages, seed=facts['seed'])[-1]
+    seconds, row = time.perf_counter() - t, summary_row(stage['test'])
+    print(f'{facts["data"]} seed {facts["seed"]} {name:17} ' + ' '.join(f'{k} {100*(v or 0):5.1f}' for k, v in row.items())
+          + f'   {seconds:.0f} s', flush=True)
+    scores = {k: stage['test']['overall'][k] for k in ('macro_recall', 'macro_f1')}
+    return dict(method=name, **facts, test=row, valid=summary_row(stage['valid']), scores=scores, ece=stage['calibration']['ece'],
+                tau=stage.get('tau'), best_epoch=stage['best_epoch'], seconds=round(seconds, 1))
+
+
+def run_seed(data, seed, methods, done):
+    "Yield a record for every method that has none yet."
+    todo = [m for m in methods if (data, m, seed) not in done]
+    after = {base: [m for m in todo if m in AFTER and AFTER[m][0] == base] for base in SCRATCH}
+    if todo: dls, net, settings, epochs = globals()[data](seed)
+    for base in [m for m in SCRATCH if m in todo or after[m]]:
+        own = dict(SCRATCH[base])
+        head = own.pop('head', 'linear')
+
+        def fresh():
+            setup_seed(seed)
+            learn = emitter_learner(dls, net, head=head)
+            learn.model.to(DEVICE)
+            return learn
+        learn = fresh()
+        rec = run_method(base, learn, [Stage1(**{**settings, **own})], data=data, seed=seed)
+        weights, prior = {k: v.clone() for k, v in learn.model.state_dict().items()}, learn.head_prior
+        norms = learn.model.get_classifier().weight.detach().norm(dim=1)
+        counts = [int(n) for n in dls.class_counts]
+        if base in todo: yield dict(rec, class_counts=counts, weight_norms=[round(float(v), 4) for v in norms])
+        for m in after[base]:
+            learn = fresh()
+            learn.model.load_state_dict(weights)
+            learn.head_prior = prior
+            yield dict(run_method(m, learn, [AFTER[m][1](epochs)], data=data, seed=seed), class_counts=counts)
+
+
+def main():
+    global DEVICE
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--data', nargs='+', default=['synth', 'rtl433'], choices=['synth', 'rtl433'])
+    p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    p.add_argument('--methods', nargs='+', default=METHODS, choices=[*SCRATCH, *AFTER])
+    p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
+    p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    p.add_argument('--threads', type=int, default=os.cpu_count())
+    args = p.parse_args()
+    DEVICE, out = args.device, Path(args.out)
+    torch.set_num_threads(args.threads)
+    name = torch.cuda.get_device_name() if DEVICE.startswith('cuda') else f'{platform.machine()} CPU, {args.threads} thread(s)'
+    records = json.loads(out.read_text()) if out.exists() else []
+    for data in args.data:
+        for seed in args.seeds:
+            done = {(r['data'], r['method'], r['seed']) for r in records}
+            for r in run_seed(data, seed, args.methods, done):
+                records.append(dict(r, device=name, torch=torch.__version__))
+                write_atomically(out, '[' + ',\n'.join(json.dumps(r, ensure_ascii=False) for r in records) + ']\n')
+
+
+if __name__ == '__main__': main()
