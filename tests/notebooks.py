@@ -5,7 +5,7 @@ definitions in place of the library's; here every process is a fresh fork of one
 Run: python tests/notebooks.py [name ...] [--workers 2] [--flags slow]
 """
 import argparse, multiprocessing, os, sys, time, warnings
-from pathlib import Path
+from multiprocessing.connection import wait
 
 os.environ['IN_TEST'] = '1'
 with warnings.catch_warnings():
@@ -16,10 +16,9 @@ from nbdev.doclinks import nbglob
 from nbdev.test import test_nb
 
 
-def run(job):
-    "Test one notebook: its path, whether it passed, seconds."
-    path, skip, force, root = job
-    return path, *test_nb(path, skip_flags=skip, force_flags=force, basepath=root)
+def run(path, **flags):
+    "Test one notebook; the exit code says whether it passed."
+    sys.exit(not test_nb(path, **flags)[0])
 
 
 def main():
@@ -31,14 +30,20 @@ def main():
     cfg = get_config()
     paths = [f.absolute() for f in sorted(nbglob(cfg.nbs_path, as_path=True)) if not args.names or any(n in str(f) for n in args.names)]
     if not paths: sys.exit(f'no notebook has {" or ".join(args.names)} in its path')
-    jobs = [(f, cfg.tst_flags.split(), args.flags, cfg.config_path) for f in paths]
-    start, failed = time.time(), []
-    method = 'fork' if sys.platform == 'linux' else 'spawn'
-    with multiprocessing.get_context(method).Pool(args.workers, maxtasksperchild=1) as pool:
-        for path, passed, seconds in pool.imap_unordered(run, jobs, chunksize=1):
-            name = Path(path).relative_to(cfg.nbs_path)
-            if not passed: failed.append(name)
-            print(f'{"ok  " if passed else "FAIL"} {str(name):36} {seconds:4.0f} s', flush=True)
+    flags = dict(skip_flags=cfg.tst_flags.split(), force_flags=args.flags, basepath=cfg.config_path)
+    context = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
+    start, todo, running, failed = time.time(), list(paths), {}, []
+    while todo or running:
+        while todo and len(running) < args.workers:
+            path = todo.pop(0)
+            process = context.Process(target=run, args=(path,), kwargs=flags)
+            process.start()
+            running[process.sentinel] = path.relative_to(cfg.nbs_path), process, time.time()
+        for sentinel in wait(list(running)):
+            name, process, began = running.pop(sentinel)
+            process.join()
+            if process.exitcode: failed.append(name)
+            print(f'{"FAIL" if process.exitcode else "ok  "} {str(name):36} {time.time()-began:4.0f} s', flush=True)
     print(f'{len(paths)-len(failed)} notebooks passed, {len(failed)} failed in {time.time()-start:.0f} s')
     if failed: sys.exit('failed: ' + ', '.join(map(str, failed)))
 
