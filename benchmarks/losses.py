@@ -21,7 +21,8 @@ BASE = 'F.cross_entropy'
 VARIANTS = {'ClassBalanced, focal': ('ClassBalanced', dict(base='focal')),
             'ClassBalanced, sigmoid focal': ('ClassBalanced', dict(base='sigmoid_focal'))}
 # what is no cross-entropy of (adjusted) logits: sigmoids of every class, a matrix of costs, several losses at once
-OTHER = ('SigmoidFocal', 'ClassBalanced, sigmoid focal', 'CostSensitiveExpected', 'Combined', 'torchvision focal')
+OTHER = ('SigmoidFocal', 'ClassBalanced, sigmoid focal', 'CostSensitiveExpected', 'Combined', 'DistancePenalizedSNR', 'OrdinalSNR',
+         'torchvision focal')
 
 
 def candidates(counts, y, device):

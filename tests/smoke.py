@@ -31,4 +31,9 @@ with tempfile.TemporaryDirectory() as folder:
     assert load_model(run.path)(torch.randn(2, 2, 512)).shape == (2, 5)
     assert run_experiment(**small, resume=True).path == run.path
     print('a run trains, is read back and resumes: ' + ', '.join(stages))
+    run = run_experiment(task='amc', out_dir=folder, progress=False, training=dict(epochs=2), amc=dict(mods=['BPSK', 'GMSK'], snr_list=[0, 20], n_per=20))
+    assert set(load_run(run.path)['summary']['stage1']) == {'modulation', 'snr', 'combined', 'snr_mae_db'}
+    assert (run.plots/'accuracy_vs_snr.png').stat().st_size > 0
+    assert {k: tuple(z.shape) for k, z in load_model(run.path)(torch.randn(3, 2, 128)).items()} == dict(modulation=(3, 2), snr=(3, 2))
+    print('a run of two tasks trains and is read back')
 sys.exit(bool(bad))

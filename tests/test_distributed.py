@@ -37,7 +37,7 @@ def launch(n, target, *args):
     "Run `target(*args)` in `n` processes; their exit codes."
     os.environ['OMP_NUM_THREADS'] = '1'
     ctx = multiprocessing.get_context('forkserver')
-    ctx.set_forkserver_preload(['lt_signals.training.experiment', 'lt_signals.models.iq', 'torch._dynamo'])
+    ctx.set_forkserver_preload(['lt_signals.training.amc', 'lt_signals.models.iq', 'torch._dynamo'])
     port = free_port()
     ps = [ctx.Process(target=child, args=(r, n, port, target, args)) for r in range(n)]
     for p in ps: p.start()
@@ -202,6 +202,46 @@ def test_a_run_is_written_once(tmp_path):
     assert launch(2, run, tmp_path) == [0, 0]
     folder = check_folder(tmp_path/'runs')
     for rank in (0, 1): assert (tmp_path/f'told{rank}').read_text() == str(folder)
+
+
+def train_two_tasks(folder, bs):
+    "Two tasks, weighed by variances that the loss learns, which differ from process to process at first."
+    import torch
+    from lt_signals.core.config import make_config
+    from lt_signals.core.registry import setup_seed
+    from lt_signals.training.amc import AMC
+    from lt_signals.training.stages import fit_stages
+
+    task = AMC(make_config({
+        'task': 'amc', 'amc.mods': ['BPSK', 'GMSK'], 'amc.snr_list': [0, 10], 'amc.n_per': 20, 'amc.length': 48,
+        'amc.dropout': 0., 'data.batch_size': bs, 'training.epochs': 3, 'training.lr': .05, 'training.optimizer': 'SGD',
+        'training.grad_clip': 0., 'model.options': dict(depth=2, width=4, norm_kind='gn', branch=False)}))
+    setup_seed(1 + int(os.environ['RANK']))
+    learn = task.learner(task.loaders('cpu'))
+    learn.loss_func.weighting.log_var.data += .3*int(os.environ['RANK'])
+    with learn.no_bar(), learn.no_logging(), learn.distrib_ctx():
+        results = fit_stages(learn, task.stages(), seed=3, judge=task.judge)
+    rank = os.environ['RANK']
+    torch.save(dict(model=learn.model.state_dict(), loss=learn.loss_func.state_dict()), folder/f'{rank}.pt')
+    (folder/f'{rank}.json').write_text(json.dumps(results[0]['history']))
+
+
+def test_two_processes_learn_the_weights_of_tasks_as_one(tmp_path):
+    "The loss's own parameters are outside of the model, which is all that DDP looks after."
+    import torch
+    two, one = tmp_path/'two', tmp_path/'one'
+    for folder in (two, one): folder.mkdir()
+    assert launch(2, train_two_tasks, two, 8) == [0, 0]
+    assert launch(1, train_two_tasks, one, 16) == [0]
+    a, b, c = (torch.load(f) for f in (two/'0.pt', two/'1.pt', one/'0.pt'))
+    for part in a:
+        for k in a[part]:
+            assert torch.equal(a[part][k], b[part][k]), f'{k} differs between the processes'
+            torch.testing.assert_close(a[part][k], c[part][k], atol=2e-5, rtol=1e-4, msg=k)
+    assert a['loss']['weighting.log_var'].abs().min() > 1e-3
+    ha, hb, hc = (json.loads(f.read_text()) for f in (two/'0.json', two/'1.json', one/'0.json'))
+    assert ha == hb
+    for x, y in zip(ha, hc): assert x == pytest.approx(y, abs=1e-4)
 
 
 @pytest.mark.slow

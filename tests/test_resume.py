@@ -2,7 +2,7 @@
 
 Real processes, real SIGKILLs: in stage 1, in stage 2, and in the middle of writing a checkpoint. The data are
 shuffled, resampled and augmented, the network has dropout and BatchNorm, and training stops early; with and without
-mixup, smoothed labels and averaged weights.
+mixup, smoothed labels and averaged weights; with one task, and with two whose loss has parameters or a memory of its own.
 """
 import json
 import multiprocessing
@@ -12,17 +12,29 @@ from pathlib import Path
 
 import pytest
 
-STAGES = 'stage1', 'stage2', 'stage3'
 MORE = dict(mixup=.3, ema_decay=.9, label_smoothing=.1)  # further fields of stages 1 and 2
 
 
 def make_run(folder, more):
-    "A small run with everything random that training has; its results, and its weights by name."
-    import numpy as np
+    "A small run with everything random that training has; its results."
+    from lt_signals.training.stages import fit_stages
+    learn, stages, judge = (tasks_run if 'weighting' in more else stages_run)(Path(folder), **more)
+    with learn.no_bar(), learn.no_logging():
+        return fit_stages(learn, stages, path=folder, resume=True, seed=3, judge=judge)
+
+
+def new_weights(folder):
+    "Weights made anew differ in every process: the checkpoint must bring the right ones."
     from lt_signals.core.registry import setup_seed
+    setup_seed(os.getpid() if (folder/'state.pt').exists() else 1)
+
+
+def stages_run(folder, **more):
+    "Learner, stages and judge of three stages on a long tail."
+    import numpy as np
     from lt_signals.data.io import SignalStore
     from lt_signals.data.loaders import build_dataloaders
-    from lt_signals.training.stages import Stage1, Stage2, Stage3, emitter_learner, fit_stages
+    from lt_signals.training.stages import Stage1, Stage2, Stage3, emitter_learner
 
     rng = np.random.default_rng(0)
     y = np.concatenate([np.repeat(np.arange(5), n) for n in ([40, 20, 10, 6, 4], [6]*5, [6]*5)])
@@ -30,15 +42,28 @@ def make_run(folder, more):
     store = SignalStore.from_arrays(np.stack([x.real, x.imag], 1).astype(np.float32), y)
     split = np.arange(80), np.arange(80, 110), np.arange(110, 140)
     dls = build_dataloaders(store, split=split, batch_size=16, augment=['RandomTimeShift', 'RandomGaussianNoise'])
-    setup_seed(os.getpid())  # weights made anew differ in every process: the checkpoint must bring the right ones
-    if not (Path(folder)/'state.pt').exists(): setup_seed(1)
+    new_weights(folder)
     learn = emitter_learner(dls, 'ResNet1D', depth=2, width=4, dropout_rate=.3)
     stages = [Stage1(epochs=6, lr=1e-2, sampler='progressive_power', drw_start=.5, schedule='plateau', patience=4,
                      monitor='valid_loss', loss='CrossEntropy', **more),
               Stage2(mode='lws', epochs=4, lr=1e-1, optimizer='SGD', schedule='cosine_warmup_restarts', **more),
               Stage3(mode='tau_norm')]
-    with learn.no_bar(), learn.no_logging():
-        return fit_stages(learn, stages, path=folder, resume=True, seed=3)
+    return learn, stages, None
+
+
+def tasks_run(folder, weighting):
+    "Learner, stages and judge of one stage for two tasks."
+    from lt_signals.core.config import make_config
+    from lt_signals.training.amc import AMC
+
+    task = AMC(make_config({
+        'task': 'amc', 'amc.mods': ['BPSK', 'QPSK', 'GMSK'], 'amc.snr_list': [0, 10], 'amc.n_per': 20, 'amc.length': 48,
+        'amc.weighting': weighting, 'data.batch_size': 16, 'data.augment': ['PhaseRotation'], 'training.epochs': 6,
+        'training.lr': 1e-2, 'scheduler.patience': 1, 'early_stopping.patience': 4, 'sampling.name': 'sqrt',
+        'model.options': dict(depth=2, width=4), 'training.ema_decay': .9, 'training.mixup': .2}))
+    dls = task.loaders('cpu')
+    new_weights(folder)
+    return task.learner(dls), task.stages(), task.judge
 
 
 def kill_at(when):
@@ -78,7 +103,7 @@ def train(folder, when='', more={}):
     "Train in a new process, forked from a server that has done nothing but import; its exit status."
     os.environ['OMP_NUM_THREADS'] = '1'
     ctx = multiprocessing.get_context('forkserver')
-    ctx.set_forkserver_preload(['lt_signals.training.stages', 'lt_signals.data.loaders', 'lt_signals.models.iq'])
+    ctx.set_forkserver_preload(['lt_signals.training.amc', 'lt_signals.models.iq'])
     p = ctx.Process(target=process, args=(folder, when, more))
     p.start()
     p.join()
@@ -90,7 +115,7 @@ def outcome(folder):
     "Weights after every stage as bytes, and the results without their timings."
     results = json.loads((folder/'results.json').read_text())
     for r in results: r.pop('seconds')
-    return {s: (folder/f'{s}.safetensors').read_bytes() for s in STAGES}, results
+    return {r['name']: (folder/f'{r["name"]}.safetensors').read_bytes() for r in results}, results
 
 
 def check(tmp_path, kills, more={}):
@@ -100,8 +125,9 @@ def check(tmp_path, kills, more={}):
     assert train(killed, more=more) == 0
     weights, results = outcome(alone)
     weights2, results2 = outcome(killed)
-    for s in STAGES: assert weights[s] == weights2[s], f'weights after {s} differ'
+    for s in weights: assert weights[s] == weights2[s], f'weights after {s} differ'
     assert results == results2
+    return results
 
 
 posix = pytest.mark.skipif(os.name != 'posix', reason='needs SIGKILL')
@@ -110,6 +136,15 @@ posix = pytest.mark.skipif(os.name != 'posix', reason='needs SIGKILL')
 @posix
 def test_killed_in_stage1_stage2_and_while_writing(tmp_path):
     check(tmp_path, ['stage1 3 2', 'write 3', 'stage2 2 3'])
+
+
+@posix
+@pytest.mark.parametrize('weighting', ['uncertainty', 'dwa'])
+def test_killed_while_it_learns_two_tasks(tmp_path, weighting):
+    "What the loss has learned, or remembers, comes back with the rest; its weights are in the history."
+    results = check(tmp_path, ['stage1 3 2', 'write 2'], dict(weighting=weighting))
+    weights = [row['modulation_weight'] for row in results[0]['history']]
+    assert len(set(weights)) >= len(weights) - 2
 
 
 @posix

@@ -72,15 +72,16 @@ def _device(device):
 _gpu_remedy = ('train with device=cpu, or install the torch build that fits the driver '
                '(https://pytorch.org/get-started)')
 
-# %% ../../nbs/core/03_doctor.ipynb #6bd55c0c
+# %% ../../nbs/core/03_doctor.ipynb #a8a7cfb3
 def _step(device, model, loss='CrossEntropy', head='linear'):
     "One forward and backward pass on random signals; the loss."
     from lt_signals.losses.weights import create_loss, losses
     from lt_signals.models.heads import head_needs_counts
-    from lt_signals.models.layers import create_model
+    from lt_signals.models.layers import create_model, models
     torch.manual_seed(0)
     counts = [40, 12, 4, 1]
     options = dict(class_counts=counts) if head_needs_counts(head) else {}
+    options.update(models.info.get(model, {}).get('example', {})) # the small edition of a large network
     net = create_model(model, num_classes=4, in_channels=2, head=head, **options).to(device)
     criterion = create_loss(loss, counts, 4, **losses.info.get(loss, {}).get('example', {})).to(device)
     x, y = torch.randn(8, 2, 256, device=device), torch.arange(8, device=device) % 4

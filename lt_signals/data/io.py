@@ -230,9 +230,10 @@ class ArraySource(SignalSource):
         if not x.flags.c_contiguous: return _to_nct(x[rows], self.layout)
         return _to_nct(np.take(x, rows, axis=0, mode='clip'), self.layout)
 
-# %% ../../nbs/data/10_io.ipynb #194059b3
+# %% ../../nbs/data/10_io.ipynb #ac68868b
 class MappedSource(ArraySource):
-    "Rows of a plain array inside a file, mapped into memory."
+    "Rows of a plain array inside a file, mapped into memory; those of a large one are read."
+    most = 2**30 # Bytes; of a larger array, what was touched would count as memory of the process
     def __init__(self,
         path, # The file
         dtype, # Type as stored
@@ -254,11 +255,27 @@ class MappedSource(ArraySource):
         if self._map is None: self._map = np.asarray(np.memmap(self.path, mode='r', **self._where))
         return self._map
 
+    def read(self, rows):
+        "One gather; of a large array, one read for each run of rows."
+        w = self._where
+        item = math.prod(w['shape'][1:])*w['dtype'].itemsize
+        if self.n*item <= self.most or w['order'] == 'F' or not len(rows): return super().read(rows)
+        out = np.empty((len(rows), *w['shape'][1:]), w['dtype'])
+        data = out.reshape(-1).view(np.uint8)
+        cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1), len(rows)]
+        with open(self.path, 'rb', buffering=0) as f:
+            for a,b in zip(cuts, cuts[1:]):
+                f.seek(w['offset'] + int(rows[a])*item)
+                if f.readinto(data[a*item:b*item]) < (b-a)*item:
+                    raise EOFError('the data end early')
+        return _to_nct(out, self.layout)
+
     def verify(self):
         "Compare the checksum that `write_signals` stored."
         if self.crc32 is not None and _crc32(self.x) != self.crc32:
             raise SignalFileError(self.path, 'the checksum does not fit the data.',
                                   field=self.field, remedy=_copy_again)
+        self.close()
 
     def close(self): self._map = None
     def __getstate__(self): return {**self.__dict__, '_map': None}

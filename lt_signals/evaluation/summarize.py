@@ -84,10 +84,10 @@ def _read_results(path):
         at = text.rfind(']', m.end(), end) + 1
     return json.loads(''.join([*kept, text[at:]]))
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #22a665e2
+# %% ../../nbs/evaluation/55_summarize.ipynb #1cfec32d
 _data_fields = ('task', 'data.path', 'data.format', 'data.options', 'data.path_test',
-                'data.val_ratio', 'data.test_ratio', 'data.group', 'data.imbalance_ratio', 'synth',
-                'evaluation')
+                'data.val_ratio', 'data.test_ratio', 'data.group', 'data.stratify',
+                'data.imbalance_ratio', 'synth', 'evaluation')
 _no_effect = ('exp_name', 'out_dir', 'seed', 'device', 'threads', 'resume', 'progress',
               'data.in_memory', 'visualization')
 _no_method = (*_data_fields, *_no_effect, 'data.seed')
@@ -146,7 +146,7 @@ def train_command(
              if k not in _defaults() or v != _defaults()[k]]
     return shlex.join(['lts_train', *given])
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #11faf163
+# %% ../../nbs/evaluation/55_summarize.ipynb #9ecf7723
 def _digest(o): return hashlib.sha256(json.dumps(o, sort_keys=True).encode()).hexdigest()[:12]
 
 def _data_of(res, cfg):
@@ -171,6 +171,8 @@ def read_run(
     "The results of a run, stage by stage, each with the configuration that it depends on."
     run = RunFolder(path)
     res = _read_results(run.results)
+    if any('overall' not in s.get(res['part'], {}) for s in res['stages']):
+        raise LTSError(f'a run of task {res.get("task")!r}, which has no scores of classes to rank')
     cfg = {**_defaults(), **_flat(json.loads(run.config.read_text(encoding='utf-8')))}
     facts = dict(run=run.path.name, split=_digest(res['passport']), path=str(run.path),
                  **{k: res[k] for k in ('name', 'seed', 'model', 'loss', 'sampler')})
@@ -239,7 +241,7 @@ def _named(rows, ignore):
     for d in {r['data'] for r in rows}: _name_methods([r for r in rows if r['data'] == d])
     return [dict(method=r['method'], **_without(r, ('method', 'config'))) for r in rows]
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #0c1eb3ca
+# %% ../../nbs/evaluation/55_summarize.ipynb #2748dbb1
 def collect_runs(
     paths, # Folders of runs, runs, patterns; see `find_runs`
     ignore=(), # Fields of the configuration that tell nothing apart, e.g. 'data.path'
@@ -262,6 +264,7 @@ def _reason(e):
     "Why a folder could not be read as a run."
     if isinstance(e, FileNotFoundError):
         return f'no {Path(e.filename).name}: not finished (go on with resume=true), or not a run'
+    if isinstance(e, LTSError): return str(e)
     if isinstance(e, (json.JSONDecodeError, UnicodeDecodeError)): return f'damaged, not JSON: {e}'
     return f'not the results of a run: {type(e).__name__} {e}'
 

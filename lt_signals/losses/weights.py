@@ -301,9 +301,9 @@ def extra_repr(self:ImbalancedLoss):
              'total_epochs', 'start_strategy', 'end_strategy', 'cost_strategy', 'shares')
     return ', '.join(f'{k}={getattr(self, k)}' for k in shown if hasattr(self, k))
 
-# %% ../../nbs/losses/30_weights.ipynb #35a81cd1
+# %% ../../nbs/losses/30_weights.ipynb #d7e8c661
 losses = Registry('loss')
-_loss_modules = ('reweight', 'margin', 'adjust', 'cost', 'combined')
+_loss_modules = ('reweight', 'margin', 'adjust', 'cost', 'combined', 'multitask')
 
 def load_losses() -> Registry: # `losses`, filled
     "Import every module that registers losses."

@@ -152,10 +152,12 @@ def importance_cv2(
     share = gates.float().mean(0)
     return share.var(correction=0)/share.mean().square()
 
-# %% ../../nbs/models/23_experts.ipynb #d4ac9b18
+# %% ../../nbs/models/23_experts.ipynb #89c36d2b
 def _mixture(model):
     "The `MixtureOfExperts` inside a model."
     base = get_base_model(model)
+    inner = getattr(base, 'backbone', None) # a model of several tasks wraps the mixture
+    if isinstance(inner, MixtureOfExperts): return inner
     if not isinstance(base, MixtureOfExperts):
         raise LTSError(f'`model` is a {type(base).__name__}, which has no gate; take a '
                        '`MixtureOfExperts`, such as MixtureOfExpertsConvNet')

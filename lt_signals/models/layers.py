@@ -31,8 +31,8 @@ def linear_head(
     "One linear layer, torch's own"
     return nn.Linear(in_features, num_classes, bias)
 
-# %% ../../nbs/models/20_layers.ipynb #c56704fc
-_model_modules = ('iq', 'frequency', 'experts')
+# %% ../../nbs/models/20_layers.ipynb #adac714e
+_model_modules = ('iq', 'frequency', 'experts', 'baselines', 'vision')
 _head_modules = ('heads',)
 
 def _find(registry, name, modules):
@@ -70,10 +70,11 @@ def make_head(
     _check_options('head', name, make, options)
     return make(in_features, num_classes, **options)
 
-# %% ../../nbs/models/20_layers.ipynb #92e7710a
+# %% ../../nbs/models/20_layers.ipynb #5116e7be
 class SignalModel(nn.Module):
     "Backbone and head in timm's manner; the base of all networks here."
     min_length = 1 # Shortest signal, in samples, that the backbone accepts
+    channel_counts = None # Channel counts of the signals that it accepts; None for any
 
     def __init__(self,
         backbone:nn.Module, # `(batch, in_channels, time)` to features `(batch, num_features)`
@@ -88,6 +89,9 @@ class SignalModel(nn.Module):
         if not 0 <= dropout_rate < 1:
             raise LTSError(f'`dropout_rate` ({dropout_rate}) must be in [0, 1)')
         if in_channels < 1: raise LTSError(f'`in_channels` ({in_channels}) must be at least 1')
+        if in_channels not in (self.channel_counts or [in_channels]):
+            raise LTSError(f'`in_channels` ({in_channels}): {type(self).__name__} takes signals of '
+                           f'{" or ".join(map(str, self.channel_counts))} channels')
         self.num_features,self.in_channels = num_features,in_channels
         self.backbone,self.dropout = backbone,nn.Dropout(dropout_rate)
         self.reset_classifier(num_classes, head, **head_options)
@@ -303,7 +307,7 @@ def _check_state(name, model, x, **kwargs):
     if any(not torch.equal(a[k], b[k]) for k in a):
         raise LTSError(f'model {name!r}: two models of the same seed differ')
 
-# %% ../../nbs/models/20_layers.ipynb #597bc1b1
+# %% ../../nbs/models/20_layers.ipynb #079ccca4
 def _check_head(name, model, x):
     "The head can be replaced, removed and told from the backbone."
     model.eval().reset_classifier(7)
@@ -322,10 +326,13 @@ def check_model(
     lengths=(128, 1024, 4800), # Signal lengths to try, in samples
     channels=(2, 1, 3), # Channel counts to try
     num_classes:int=5, # Number of classes
-    **kwargs, # Further arguments of the model
+    **kwargs, # Further arguments of the model, in addition to its `example`
 ) -> dict: # parameters, num_features, and receptive_field where the model states it
     "Raise `LTSError` where a model breaks the contract of `SignalModel`."
+    _find(models, name, _model_modules)
+    kwargs = {**models.info[name].get('example', {}), **kwargs}
     for c in channels:
+        if c != channels[0] and c not in (model.channel_counts or channels): continue
         model = _seeded(name, num_classes=num_classes, in_channels=c, **kwargs).eval()
         for n in lengths if c == channels[0] else lengths[:1]:
             _check_forward(name, model, n, num_classes)

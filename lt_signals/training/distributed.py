@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['shard', 'ShardedTrainer', 'synced_batchnorm', 'SignalLearner', 'from_rank0']
 
-# %% ../../nbs/training/44_distributed.ipynb #281bd077
+# %% ../../nbs/training/44_distributed.ipynb #b1bf9e3e
 from contextlib import ExitStack, contextmanager
 from copy import copy
 
@@ -21,9 +21,10 @@ from torch.distributed import is_initialized
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.registry import LTSError, seed_stream, setup_seed
-from ..data.loaders import SignalDL, SignalItems
+from ..data.loaders import SignalDL
+from .callbacks import loss_parameters
 
-# %% ../../nbs/training/44_distributed.ipynb #81af7e8d
+# %% ../../nbs/training/44_distributed.ipynb #6c6ae008
 def shard(
     dl, # A `SignalDL` for training
     rank:int, # This process, 0 to `world_size`-1
@@ -44,7 +45,7 @@ def _share_of(dl, rank, world_size):
     "For `SignalDL.new`: a sampler that knows its rank, or as many samples as divide evenly."
     if dl.sampler is None:
         n = len(dl.indices)//world_size*world_size
-        return dict(dataset=SignalItems(dl.store, dl.indices[:n], dl.dataset.split_idx))
+        return dict(dataset=dl.dataset.new(dl.indices[:n]))
     if not hasattr(dl.sampler, 'world_size'):
         raise LTSError(f'the sampler {type(dl.sampler).__name__} cannot be split over processes; '
                        'use a name of `samplers`, or one with attributes `rank` and `world_size`')
@@ -81,7 +82,7 @@ class ShardedTrainer(DistributedTrainer):
         self.plain = self.ddp = self.whole = self.share = None
         self.accelerator.free_memory()
 
-# %% ../../nbs/training/44_distributed.ipynb #584411a3
+# %% ../../nbs/training/44_distributed.ipynb #bc5f340c
 @patch
 def before_train(self:ShardedTrainer):
     "Random numbers of its own for every process but the first."
@@ -94,6 +95,12 @@ def before_train(self:ShardedTrainer):
 def after_loss(self:ShardedTrainer):
     "The loss of the batches of all processes, for those who look at it; DDP averages gradients."
     if self.training: self.learn.loss = self.accelerator.reduce(self.loss.detach(), 'mean')
+
+@patch
+def after_backward(self:ShardedTrainer):
+    "Gradients of the loss's own parameters, averaged as DDP averages those of the model."
+    for p in loss_parameters(self.loss_func):
+        if p.grad is not None: p.grad = self.accelerator.reduce(p.grad, 'mean')
 
 @patch
 def after_train(self:ShardedTrainer):
@@ -121,7 +128,7 @@ def synced_batchnorm(
             bn._parameters,bn._buffers = sync._parameters,sync._buffers
             model.set_submodule(name, bn.train(sync.training))
 
-# %% ../../nbs/training/44_distributed.ipynb #7be75964
+# %% ../../nbs/training/44_distributed.ipynb #7c459ecc
 class SignalLearner(Learner):
     "A `Learner` whose `distrib_ctx` splits `SignalDL` loaders, on GPUs (nccl) or the CPU (gloo)."
     _distributed = None
@@ -132,8 +139,9 @@ class SignalLearner(Learner):
         "Train together with the other processes from now on, beginning with the first's weights."
         cuda = self.dls.train.device.type == 'cuda'
         trainer = ShardedTrainer(sync_bn, cpu=not cuda, mixed_precision='no', **kwargs)
-        for o in (self.dls, self.model): o.to(trainer.accelerator.device)
-        broadcast([t.detach() for t in (*self.model.parameters(), *self.model.buffers())])
+        modules = [o for o in (self.model, self.loss_func) if isinstance(o, nn.Module)]
+        for o in (self.dls, *modules): o.to(trainer.accelerator.device)
+        broadcast([t.detach() for m in modules for t in (*m.parameters(), *m.buffers())])
         self._distributed = ExitStack()
         enter = self._distributed.enter_context
         if rank_distrib(): enter(self.no_bar()); enter(self.no_logging())
@@ -155,6 +163,11 @@ class SignalLearner(Learner):
     ):
         "Detach tensors, as fastai's metrics ask for."
         return super().to_detach(b, cpu, gather=False)
+
+    def get_preds(self, ds_idx=1, dl=None, *args, reorder=True, **kwargs):
+        "As fastai's; but what is in order stays so, as fastai cannot reorder a dict of tasks."
+        if dl is None or getattr(dl, 'sampler', None) is None: reorder = False
+        return super().get_preds(ds_idx, dl, *args, reorder=reorder, **kwargs)
 
 # %% ../../nbs/training/44_distributed.ipynb #5106433b
 def from_rank0(
