@@ -150,13 +150,13 @@ class VisualizationConfig:
     figures:Optional[List[str]] = opt(None, 'which figures, by name; null draws all')
     max_samples:int = opt(500, 'most test signals in the t-SNE figures; below 5 leaves them out')
 
-# %% ../../nbs/core/02_config.ipynb #7edab6c3
+# %% ../../nbs/core/02_config.ipynb #7c5d2b0d
 @dataclass
 class AMCConfig:
     "Modulation and SNR together (task amc); the loss of the modulation is that of `loss`."
     mods:Optional[List[str]] = opt(None, 'modulations, or [digital]; null: all (synthetic: 8)')
     snr_list:Optional[List[float]] = opt(None, 'SNRs, dB; null: all (synthetic: 4)')
-    n_per:int = opt(150, 'synthetic set: signals of each modulation at each SNR')
+    n_per:int = opt(120, 'synthetic set: signals of each modulation at each SNR')
     length:int = opt(128, 'synthetic set: samples a signal')
     awgn:bool = opt(True, 'synthetic set: noise alone; false adds fading, offsets and drawn pulses')
     check_order:bool = opt(True, 'RML2018 files: refuse classes in a wrong order')

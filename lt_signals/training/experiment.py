@@ -174,15 +174,17 @@ def make_stages(
     if cfg.stage3.mode != 'none': stages.append(Stage3(**asdict(cfg.stage3)))
     return stages
 
-# %% ../../nbs/training/43_experiment.ipynb #313b9103
+# %% ../../nbs/training/43_experiment.ipynb #639cd883
 tasks = Registry('task')
-_task_modules = dict(amc='amc') # task → module beside this one that registers it
+_task_modules = 'amc', # Beside this one
 
 def find_task(
     name:str, # A name of `tasks`
 ): # A subclass of `Task`
-    "The class of a task; its module is imported when it is first asked for."
-    if name in _task_modules: import_module(f'lt_signals.training.{_task_modules[name]}')
+    "The class of a task; modules that register some are imported when they are asked for."
+    for m in _task_modules:
+        if name in tasks: break
+        import_module(f'lt_signals.training.{m}')
     return tasks[name]
 
 class Task:
