@@ -48,7 +48,7 @@ def load_models() -> Registry: # `models`, filled
         if find_spec(m): import_module(m)
     return models
 
-# %% ../../nbs/models/20_layers.ipynb #94ace6e1
+# %% ../../nbs/models/20_layers.ipynb #e2fa699d
 def _check_options(kind, name, make, options):
     "Refuse options that `make` does not take, naming those it does."
     known = signature(make).parameters
@@ -66,8 +66,8 @@ def make_head(
     "Build a head by name."
     if num_classes < 0: raise LTSError(f'`num_classes` ({num_classes}) must be at least 0')
     make = _find(heads, name, _head_modules)
-    if num_classes == 0: return nn.Identity()
     _check_options('head', name, make, options)
+    if num_classes == 0: return nn.Identity()
     return make(in_features, num_classes, **options)
 
 # %% ../../nbs/models/20_layers.ipynb #5116e7be
