@@ -8,7 +8,7 @@ __all__ = ['TASKS', 'MultiTaskPredictions', 'predict_tasks', 'AMCAnalyzer', 'Tas
            'plot_accuracy_vs_snr', 'plot_modulation_f1', 'plot_modulation_by_snr', 'plot_confusion_by_snr',
            'plot_snr_confusion', 'plot_task_weights', 'symbol_log_likelihood', 'MLBound', 'ml_bound']
 
-# %% ../../nbs/evaluation/51a_multitask.ipynb #71a0cc8e
+# %% ../../nbs/evaluation/51a_multitask.ipynb #a170b6ba
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..core.registry import LTSError, torch_stream
 from ..data.modulations import constellation_points
 from .calibration import calibration_bins
-from .metrics import Predictions, class_scores, evaluating
+from .metrics import Predictions, Rows, class_scores, evaluating
 from .plots import OKABE_ITO, _plot_history, _title, register_figure
 
 # %% ../../nbs/evaluation/51a_multitask.ipynb #4c66c3f7
@@ -53,7 +53,7 @@ class MultiTaskPredictions(NamedTuple):
         "Task → predicted labels, int64, shape `(n,)`."
         return {t: z.argmax(-1) for t,z in self.logits.items()}
 
-# %% ../../nbs/evaluation/51a_multitask.ipynb #62165c70
+# %% ../../nbs/evaluation/51a_multitask.ipynb #15bdf36e
 def _plain(x): return x.as_subclass(Tensor) if isinstance(x, Tensor) else torch.as_tensor(x)
 
 def _by_task(out, tasks=TASKS):
@@ -87,11 +87,11 @@ def predict_tasks(
                 raise LTSError(f'`dl` gives {len(yb)} targets, but only {names} have names; '
                                'name all of them in `tasks`')
             for t,z in _by_task(out, names or TASKS).items():
-                logits.setdefault(t, []).append(z.float().cpu())
-            for t,y in zip(names, yb): targets.setdefault(t, []).append(_plain(y).cpu())
+                logits.setdefault(t, Rows()).add(z.float().cpu())
+            for t,y in zip(names, yb): targets.setdefault(t, Rows()).add(_plain(y).cpu())
     if not logits: raise LTSError('`dl` is empty: there is nothing to predict')
-    return MultiTaskPredictions({t: torch.cat(o) for t,o in logits.items()},
-                                {t: torch.cat(o).long() for t,o in targets.items()})
+    return MultiTaskPredictions({t: o.all() for t,o in logits.items()},
+                                {t: o.all().long() for t,o in targets.items()})
 
 # %% ../../nbs/evaluation/51a_multitask.ipynb #64d7a0f4
 class AMCAnalyzer:
