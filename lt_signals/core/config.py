@@ -6,18 +6,19 @@
 __all__ = ['task_defaults', 'opt', 'DataConfig', 'SynthConfig', 'ModelConfig', 'LossSection', 'SamplingConfig', 'TrainingConfig',
            'SchedulerConfig', 'EarlyStoppingConfig', 'Stage2Config', 'Stage3Config', 'EvaluationConfig',
            'VisualizationConfig', 'AMCConfig', 'Config', 'check_names', 'make_config', 'describe_config', 'config_help',
-           'config_to_json', 'config_from_json']
+           'parse_arguments', 'run_command', 'config_to_json', 'config_from_json']
 
-# %% ../../nbs/core/02_config.ipynb #fab6d9ab
-import json
+# %% ../../nbs/core/02_config.ipynb #e9cf72ac
+import json, re, sys
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .registry import ConfigError
+from .registry import ConfigError, LTSError
 
 # %% ../../nbs/core/02_config.ipynb #8ddef9a3
 def opt(
@@ -295,6 +296,47 @@ def config_help(
     left = [f'{n}={show(d)}' for n,_,d,_ in rows]
     w = min(max(map(len, left)), 40)
     return '\n'.join(f'  {l:{w}}  {h}' for l,(*_, h) in zip(left, rows))
+
+# %% ../../nbs/core/02_config.ipynb #531ce6b7
+def parse_arguments(
+    args:list, # Arguments of a command line
+    cls, # Dataclass of the fields
+    first:str=None, # Field of the arguments that have no name; one value, or a list
+): # An instance of `cls`
+    "Fields as name=value, lists with commas, `null` for None."
+    kinds, given, bare = {f.name: f.type for f in fields(cls)}, {}, []
+    is_list = lambda k: 'List[' in str(kinds.get(k))
+    for a in args:
+        key, eq, value = a.partition('=')
+        if a.startswith('-'):
+            raise ConfigError(f'no switch {a}; fields are given as name=value, --help lists them')
+        if not eq or not re.fullmatch(r'[\w.]+', key) or Path(a).exists(): bare.append(a)
+        else: given[key] = (None if value == 'null' else value.strip('[]').split(',') if is_list(key)
+                            else value)
+    if bare and first is None:
+        raise ConfigError(f'{bare[0]!r} has no name; fields are given as name=value, --help lists them')
+    if is_list(first): bare = (given.get(first) or []) + bare
+    elif len(bare) + (first in given) > 1:
+        raise ConfigError(f'`{first}` is given more than once: {", ".join(bare)}')
+    if bare: given[first] = bare if is_list(first) else bare[0]
+    return make_config(given, cls=cls)
+
+def run_command(
+    name:str, # What it is called in a terminal
+    cls, # Dataclass of its fields
+    run, # Called with an instance of `cls`; returns text to print, or None
+    text:str, # Its help; `{fields}` is where the fields are listed
+    args:list=None, # Arguments; those of the process when None
+    first:str=None, # Field of the arguments that have no name
+):
+    "What a command of a terminal does: help, or `run`; an error is one line and exit code 1."
+    args = sys.argv[1:] if args is None else args
+    if {'-h', '--help'} & set(args): return print(text.replace('{fields}', config_help(cls)))
+    try: said = run(parse_arguments(args, cls, first))
+    except (LTSError, OSError) as e:
+        print(f'{name}: {e}', file=sys.stderr)
+        sys.exit(1)
+    if said is not None: print(said)
 
 # %% ../../nbs/core/02_config.ipynb #d63ab03d
 def config_to_json(

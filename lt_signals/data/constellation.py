@@ -6,7 +6,7 @@
 __all__ = ['Constellation', 'to_constellation', 'write_constellations', 'ConstellationDataset', 'SplitHDF5Dataset',
            'ConvertConfig', 'convert_cli']
 
-# %% ../../nbs/data/16_constellation.ipynb #5591bfcd
+# %% ../../nbs/data/16_constellation.ipynb #65011d77
 import copy, json, math, os, shutil, sys
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,8 +25,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..core.config import config_help, make_config, opt
-from ..core.registry import (ConfigError, LTSError, SignalFileError, atomic_path,
+from ..core.config import opt, run_command
+from ..core.registry import (LTSError, SignalFileError, atomic_path,
                                       write_atomically)
 from ..core.types import TensorConstellation, TensorIQ
 from .io import (SignalStore, _as_indices, _blocks, _h5_dataset, _H5Table, _listed,
@@ -685,7 +685,7 @@ class SplitHDF5Dataset(_Stored):
         new.store,new._rows = self.store.subset(self._rows).to(device),np.arange(len(self))
         return new
 
-# %% ../../nbs/data/16_constellation.ipynb #199582d9
+# %% ../../nbs/data/16_constellation.ipynb #3e11b55a
 @dataclass
 class ConvertConfig:
     "What `lts_convert` reads and writes."
@@ -705,22 +705,10 @@ class ConvertConfig:
     target_length:Optional[int] = opt(None, 'samples a frame; shorter padded, longer cropped')
     batch_size:int = opt(256, 'frames rendered at a time')
 
-def _parse_convert(args):
-    "A `ConvertConfig` from name=value; what has no name is `h5_dir`."
-    given = {}
-    for a in args:
-        key,eq,value = a.partition('=')
-        if a.startswith('-'):
-            raise ConfigError(f'no switch {a}; fields are given as name=value, --help lists them')
-        if not eq: key,value = 'h5_dir',a
-        lists = key in ('snr_list', 'mod_list', 'resolutions') and value != 'null'
-        given[key] = value.strip('[]').split(',') if lists else None if value == 'null' else value
-    return make_config(given, cls=ConvertConfig)
-
-# %% ../../nbs/data/16_constellation.ipynb #8950d52f
+# %% ../../nbs/data/16_constellation.ipynb #3ddc816b
 _help = '''Render labelled I/Q as constellation images.
 
-  lts_convert data/split_hdf5                           to constellation/{{MOD}}/SNR_{{v}}/*.png
+  lts_convert data/split_hdf5                           to constellation/{MOD}/SNR_{v}/*.png
   lts_convert GOLD_XYZ_OSC.0001_1024.hdf5 mod_list=BPSK,QPSK,8PSK snr_list=-20,0,20 image_size=64
   lts_convert recordings out=images.h5 resolutions=1,4 smooth=1 limit=99%
 
@@ -729,21 +717,18 @@ A conversion that was stopped goes on when it is started again.
 {fields}
 '''
 
+def _convert(c):
+    "Do what a `ConvertConfig` asks for; what is said of it."
+    render = Constellation(c.image_size, c.limit, c.unit_power, c.log, c.scale, c.smooth,
+                           c.resolutions)
+    store = open_signals(c.h5_dir, c.format, target_length=c.target_length, on_bad='defer',
+                         **c.options)
+    out = write_constellations(store, c.out, render, c.mod_list, c.snr_list, c.batch_size,
+                               progress=sys.stdout.isatty())
+    return f'The images are in {out}'
+
 def convert_cli(
     args:list=None, # Arguments; those of the process when None
 ):
     "Entry point of `lts_convert`."
-    args = sys.argv[1:] if args is None else args
-    if {'-h', '--help'} & set(args): return print(_help.format(fields=config_help(ConvertConfig)))
-    try:
-        c = _parse_convert(args)
-        render = Constellation(c.image_size, c.limit, c.unit_power, c.log, c.scale, c.smooth,
-                               c.resolutions)
-        store = open_signals(c.h5_dir, c.format, target_length=c.target_length, on_bad='defer',
-                             **c.options)
-        out = write_constellations(store, c.out, render, c.mod_list, c.snr_list, c.batch_size,
-                                   progress=sys.stdout.isatty())
-        print(f'The images are in {out}')
-    except (LTSError, OSError) as e:
-        print(f'lts_convert: {e}', file=sys.stderr)
-        sys.exit(1)
+    run_command('lts_convert', ConvertConfig, _convert, _help, args, first='h5_dir')

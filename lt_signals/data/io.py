@@ -45,7 +45,7 @@ def file_errors(
         raise SignalFileError(path, f'cannot be read ({type(e).__name__}: {said}).',
                               field=field, remedy=remedy) from e
 
-# %% ../../nbs/data/10_io.ipynb #cc2ee0c4
+# %% ../../nbs/data/10_io.ipynb #c853c407
 def encode_labels(
     labels, # Class numbers, one-hot rows (n, n_classes) or names; None for unlabelled
     n:int, # Number of samples
@@ -60,7 +60,7 @@ def encode_labels(
     if classes and len(set(classes)) < len(classes):
         raise bad('a class name occurs twice.', 'give every class its own name.')
     y = np.asarray(labels)
-    if y.ndim == 2 and 1 in y.shape: y = y.ravel()
+    if y.ndim == 2 and (y.shape[1] == 1 or len(y) == 1 < n): y = y.ravel() # a column, or a row
     if y.ndim == 2: y,classes = _from_one_hot(y, classes, bad)
     if y.ndim != 1:
         raise bad(f'labels have shape {y.shape}.', 'store one label per sample, or one-hot rows.')

@@ -8,7 +8,7 @@ __all__ = ['modulations', 'BLOCK', 'layouts', 'constellation_points', 'Channel',
            'order_statistics', 'check_label_order', 'SetPlan', 'write_rml2018', 'write_split_hdf5', 'write_rml2016',
            'write_modulations', 'SynthSetConfig', 'synth_cli']
 
-# %% ../../nbs/data/11a_modulations.ipynb #0f755b02
+# %% ../../nbs/data/11a_modulations.ipynb #563cfe92
 import json, math, pickle, shutil, sys
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -25,7 +25,7 @@ from fastprogress.fastprogress import progress_bar
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from ..core.config import config_help, make_config, opt
+from ..core.config import opt, run_command
 from ..core.registry import ConfigError, LTSError, Registry, atomic_path, torch_stream
 from .io import SignalStore
 from .rml import rml2018_classes
@@ -743,7 +743,7 @@ def write_modulations(
         write(part, plan, batches, about)
     return plan
 
-# %% ../../nbs/data/11a_modulations.ipynb #a820e18e
+# %% ../../nbs/data/11a_modulations.ipynb #b12ff48b
 @dataclass
 class SynthSetConfig:
     "What `lts_synth` writes."
@@ -759,18 +759,7 @@ class SynthSetConfig:
     device:str = opt('auto', 'auto, cpu, cuda, cuda:1')
     overwrite:bool = opt(False, 'replace what is there')
 
-def _parse(args):
-    "`SynthSetConfig` from name=value; lists with commas."
-    given = {}
-    for a in args:
-        key,eq,value = a.partition('=')
-        if a.startswith('-'): raise ConfigError(f'no switch {a}; fields are given as name=value')
-        if not eq: key,value = 'out',a
-        if key in ('classes', 'snrs') and value != 'null': value = value.strip('[]').split(',')
-        given[key] = None if value == 'null' else value
-    return make_config(given, cls=SynthSetConfig)
-
-# %% ../../nbs/data/11a_modulations.ipynb #a7387f83
+# %% ../../nbs/data/11a_modulations.ipynb #f609bb99
 def _channel(cfg):
     "The `Channel` of a configuration."
     def value(k, v):
@@ -798,25 +787,21 @@ Ranges of the channel, drawn for each frame (a share of the frames for rayleigh)
 def _synth_help():
     rows = [f'  channel.{k}=' + ','.join(f'{x:g}' for x in np.atleast_1d(v))
             for k,v in asdict(Channel()).items()]
-    return _help.format(fields=config_help(SynthSetConfig), channel='\n'.join(rows))
+    return _help.replace('{channel}', '\n'.join(rows))
 
-# %% ../../nbs/data/11a_modulations.ipynb #e5fe7f48
+def _synth(c):
+    "Write the set that a `SynthSetConfig` describes; what is said of it."
+    if not c.out: raise ConfigError('`out` is missing; name the file to write, e.g. out=rml.h5')
+    auto = 'cuda' if torch.cuda.is_available() else 'cpu'
+    plan = write_modulations(
+        c.out, c.layout, c.classes, c.snrs, c.n_per, c.length, _channel(c), c.seed,
+        auto if c.device == 'auto' else c.device, c.overwrite, progress=sys.stdout.isatty())
+    n = len(plan.classes)*len(plan.snrs_db)*plan.n_per
+    return (f'{c.out}: {n:,} frames of {plan.length} samples, {len(plan.classes)} classes, '
+            f'{len(plan.snrs_db)} SNRs from {plan.snrs_db[0]} to {plan.snrs_db[-1]} dB')
+
 def synth_cli(
     args:list=None, # Arguments; those of the process when None
 ):
     "Entry point of `lts_synth`."
-    args = sys.argv[1:] if args is None else args
-    if {'-h', '--help'} & set(args): return print(_synth_help())
-    try:
-        c = _parse(args)
-        if not c.out: raise ConfigError('`out` is missing; name the file to write, e.g. out=rml.h5')
-        auto = 'cuda' if torch.cuda.is_available() else 'cpu'
-        plan = write_modulations(
-            c.out, c.layout, c.classes, c.snrs, c.n_per, c.length, _channel(c), c.seed,
-            auto if c.device == 'auto' else c.device, c.overwrite, progress=sys.stdout.isatty())
-    except (LTSError, OSError) as e:
-        print(f'lts_synth: {e}', file=sys.stderr)
-        sys.exit(1)
-    n = len(plan.classes)*len(plan.snrs_db)*plan.n_per
-    print(f'{c.out}: {n:,} frames of {plan.length} samples, {len(plan.classes)} classes, '
-          f'{len(plan.snrs_db)} SNRs from {plan.snrs_db[0]} to {plan.snrs_db[-1]} dB')
+    run_command('lts_synth', SynthSetConfig, _synth, _synth_help(), args, first='out')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['rml2018_classes', 'digital_classes', 'load_array_pickle', 'read_rml2016', 'read_rml2018', 'read_split_hdf5']
 
-# %% ../../nbs/data/10a_rml.ipynb #58c79ddb
+# %% ../../nbs/data/10a_rml.ipynb #7d84533f
 import os, pickle, re, struct
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from ..core.registry import SignalFileError
-from .io import (ArraySource, ConcatSource, SignalSource, _H5Table, _listed,
-                                file_errors, readers)
+from .io import (ArraySource, ConcatSource, SignalSource, _blocks, _h5_dataset, _H5Table,
+                                _listed, encode_labels, file_errors, readers)
 
 # %% ../../nbs/data/10a_rml.ipynb #992652b6
 _plain_dtype = re.compile(r'[<>|=]?[iufcb]\d{1,2}')
@@ -168,15 +168,23 @@ def _has_xyz(path):
     with h5py.File(path, 'r') as f:
         return {'X', 'Y', 'Z'} <= set(f) and f['Y'].ndim == 2 and f['Y'].shape[1] == 24
 
-# %% ../../nbs/data/10a_rml.ipynb #b3b51148
-def _read_xyz(path):
-    "Source of `X`, with the one-hot `Y` and the SNR `Z` of a file."
+# %% ../../nbs/data/10a_rml.ipynb #17a99336
+def _numbers(ds, path, classes):
+    "Class numbers of one-hot rows, read in blocks: whole, those of the set take half a gigabyte."
+    names = classes or range(ds.shape[1])
+    rows = _blocks(len(ds), ds.dtype.itemsize*ds.shape[1])
+    return np.concatenate([encode_labels(ds[i[0]:i[-1]+1], len(i), names, path, 'Y')[0] for i in rows])
+
+def _read_xyz(path, classes=None):
+    "Source of `X`, with the class numbers of the one-hot `Y` and the SNR `Z` of a file."
     with file_errors(path), h5py.File(path, 'r') as f:
         table = _H5Table(path, f)
         if missing := [k for k in 'XYZ' if k not in table.names()]:
             raise SignalFileError(path, f'has no such key; it holds {_listed(table.names())}.',
                 field=missing[0], remedy='the layout has X, Y (one-hot) and Z (SNR in dB).')
-        source,y,z = table.source('X', 'auto'), table.load('Y'), table.load('Z')
+        source,z,shape = table.source('X', 'auto'), table.load('Z'), table.shape('Y')
+        one_hot = shape is not None and len(shape) == 2 and shape[1] > 1
+        y = _numbers(_h5_dataset(f, 'Y', path), path, classes) if one_hot else table.load('Y')
         if z.size != source.n or z.dtype.kind not in 'iuf' or not np.isfinite(z).all():
             raise SignalFileError(path, f'{z.size} values ({z.dtype}) for {source.n} signals.',
                                   field='Z', remedy='store one SNR in dB per signal.')
@@ -190,7 +198,7 @@ def read_rml2018(
     sample_rate:float=None, # Hz; the file does not say
 ) -> SignalSource:
     "RML2018.01A: HDF5 with X, one-hot Y and SNR Z"
-    source,y,snr = _read_xyz(Path(path))
+    source,y,snr = _read_xyz(Path(path), classes)
     return source.annotate(y, classes, dict(snr_db=snr), sample_rate, 'Y')
 
 # %% ../../nbs/data/10a_rml.ipynb #9bba0fe1

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['RANKED', 'GROUPS', 'METRICS', 'find_runs', 'check_metric', 'stage_scores', 'config_until', 'train_command',
            'read_run', 'collect_runs', 'Difference', 'paired_difference', 'holm', 'find_baseline', 'Comparison', 'Best',
-           'markdown_table', 'Summary', 'summarize', 'SummarizeConfig', 'parse_arguments', 'summarize_cli']
+           'markdown_table', 'Summary', 'summarize', 'SummarizeConfig', 'summarize_cli']
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #e4bf5bc1
-import hashlib, json, os, re, shlex, sys
+# %% ../../nbs/evaluation/55_summarize.ipynb #4a242923
+import hashlib, json, os, re, shlex
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy import stats
 
-from ..core.config import check_names, config_help, describe_config, make_config, opt
+from ..core.config import check_names, describe_config, make_config, opt, run_command
 from ..core.registry import ConfigError, LTSError, write_atomically
 from .metrics import summary_row
 from .plots import plot_method_comparison
@@ -623,7 +623,7 @@ def _baselines(sets, name):
     if len(errors) == len(sets): raise errors[0]
     return res
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #c8cdb670
+# %% ../../nbs/evaluation/55_summarize.ipynb #7de3c3f9
 @dataclass
 class SummarizeConfig:
     "What `lts_summarize` compares, and what it writes."
@@ -636,23 +636,7 @@ class SummarizeConfig:
     top:int = opt(20, 'rows of the longer tables; 0 shows all')
     out:Optional[str] = opt(None, 'write <out>.md and <out>.csv')
 
-def parse_arguments(
-    args:list, # Arguments of the command line
-) -> SummarizeConfig: # Checked
-    "Fields as name=value, lists with commas; what has no name is a path."
-    given, paths = {}, []
-    for a in args:
-        key, eq, value = a.partition('=')
-        if a.startswith('-'):
-            raise ConfigError(f'no switch {a}; fields are given as name=value, --help lists them')
-        if not eq or not re.fullmatch(r'[\w.]+', key) or Path(a).exists(): paths.append(a)
-        else: given[key] = None if value == 'null' else value
-    for k in ('path', 'ignore'):
-        if given.get(k): given[k] = given[k].strip('[]').split(',')
-    if paths: given['path'] = given.get('path', []) + paths
-    return make_config(given, cls=SummarizeConfig)
-
-# %% ../../nbs/evaluation/55_summarize.ipynb #e579cb60
+# %% ../../nbs/evaluation/55_summarize.ipynb #d8a2fc59
 _help = '''Compare runs of lts_train: rankings, loss × sampler, improvement, best configuration.
 
   lts_summarize                                         the runs in experiments/
@@ -663,19 +647,16 @@ _help = '''Compare runs of lts_train: rankings, loss × sampler, improvement, be
 {fields}
 '''
 
+def _report(c):
+    "The report that a `SummarizeConfig` asks for, as text; its files are written."
+    summary = summarize(c.path, c.metric, c.baseline, c.stages, c.ignore, c.strict, c.top)
+    if c.out is not None:
+        write_atomically(f'{c.out}.md', summary.to_markdown())
+        summary.to_csv(f'{c.out}.csv')
+    return summary.to_markdown()
+
 def summarize_cli(
     args:list=None, # Arguments; those of the process when None
 ):
     "Entry point of `lts_summarize`."
-    args = sys.argv[1:] if args is None else args
-    if {'-h', '--help'} & set(args): return print(_help.format(fields=config_help(SummarizeConfig)))
-    try:
-        c = parse_arguments(args)
-        summary = summarize(c.path, c.metric, c.baseline, c.stages, c.ignore, c.strict, c.top)
-        if c.out is not None:
-            write_atomically(f'{c.out}.md', summary.to_markdown())
-            summary.to_csv(f'{c.out}.csv')
-    except (LTSError, OSError) as e:
-        print(f'lts_summarize: {e}', file=sys.stderr)
-        sys.exit(1)
-    print(summary.to_markdown())
+    run_command('lts_summarize', SummarizeConfig, _report, _help, args, first='path')
