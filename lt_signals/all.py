@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/apps/79_all.ipynb #f366e9fe
+# %% ../nbs/apps/79_all.ipynb #8bc58549
 from .core.registry import *
 from .core.types import *
 from .core.config import *
@@ -51,6 +51,10 @@ from .evaluation.calibration import *
 from .evaluation.diagnostics import *
 from .evaluation.plots import *
 from .evaluation.summarize import *
+from .explain.masks import *
+from .explain.pis import *
+from .explain.perturbed import *
+from .explain.attribution import *
 
 # %% ../nbs/apps/79_all.ipynb #66818e8d
 __all__ = [n for n in globals() if not n.startswith('_')]

@@ -6,7 +6,7 @@
 __all__ = ['PERCENT', 'ORDERS', 'Probe', 'PIS', 'bootstrap_means', 'join_pis', 'PISMap', 'pis_map', 'OpenRun', 'open_run',
            'show_perturbed', 'PISConfig', 'choose_domain', 'pis_cli']
 
-# %% ../../nbs/explain/61_pis.ipynb #b55e92b8
+# %% ../../nbs/explain/61_pis.ipynb #c66eb7f5
 import hashlib, json, sys, time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -33,12 +33,12 @@ from ..data.longtail import check_same_passport
 from ..evaluation.metrics import evaluating
 from ..evaluation.multitask import TASKS
 from ..evaluation.plots import OKABE_ITO, house_style, save_figure
-from .masks import (Domain, FrequencyBands, get_domain, perturb, rank_pixels, seen_by,
-                                      select_first)
+from .masks import (Domain, FrequencyBands, get_domain, perturb, rank_pixels,
+                                      seen_by, select_first)
 from .masks import orders as known_orders
 from ..training.experiment import RunFolder, find_task, load_model, load_run, pick_device
 
-# %% ../../nbs/explain/61_pis.ipynb #cda792ab
+# %% ../../nbs/explain/61_pis.ipynb #1e53d550
 PERCENT = (1, 2, 3, 4, 5)
 ORDERS = ('top', 'bottom', 'random')
 
@@ -49,7 +49,7 @@ class Probe:
         orders=ORDERS, # Names of the registry `orders`
         percent=PERCENT, # Of the elements that are not zero, above 0 to 100
         domain=None, # As for `get_domain`; pixels of images, time windows of I/Q when None
-        score=None, # What orders: intensity when None; an attribution; a function of a batch; or maps
+        score=None, # What orders: intensity if None; an attribution; a function of a batch; maps
         task:str=None, # Task that an attribution explains; the first one when None
         seed:int=0, # Names random orders and noise
     ):
@@ -75,7 +75,7 @@ def _attribution(method, model, task):
     attributions[method]
     return partial(attribute, model, method=method, task=task)
 
-# %% ../../nbs/explain/61_pis.ipynb #7a456218
+# %% ../../nbs/explain/61_pis.ipynb #f2231229
 @patch
 def masks(self:Probe,
     x:Tensor, # What the model sees, from `seen_by`
@@ -87,8 +87,8 @@ def masks(self:Probe,
     if self.score is None: values = domain.score(x)
     elif isinstance(self.score, Tensor): values = domain.pool(self.score[ids].to(x.device), x)
     elif isinstance(self.score, partial) and isinstance(domain, FrequencyBands):
-        raise LTSError("`score` is an attribution, which gives maps over time; with `domain` 'bands', "
-                       "order by 'intensity' or by maps over frequency")
+        raise LTSError("`score` is an attribution, which gives maps over time; with `domain` "
+                       "'bands', order by 'intensity' or by maps over frequency")
     else: values = domain.pool(self.score(x), x)
     def each():
         "One order after the other; the generator begins when all scores are there."
@@ -326,7 +326,7 @@ def compare(self:PIS,
                                      difference=values.mean(0), low=low, high=high)))
     return pd.concat(res, ignore_index=True)
 
-# %% ../../nbs/explain/61_pis.ipynb #ae1c50ef
+# %% ../../nbs/explain/61_pis.ipynb #18ce609d
 def join_pis(
     results:dict, # Name → `PIS` of one order; all of the same samples
 ) -> PIS: # Its `orders` are the names
@@ -334,8 +334,8 @@ def join_pis(
     names,(first,*rest) = list(results),list(results.values())
     for name,r in results.items():
         if r.tasks != first.tasks or not r.facts.equals(first.facts) or len(r.orders) > 1:
-            raise LTSError(f'{name!r} has other samples, other tasks or several orders; one order of '
-                           'the same samples is needed')
+            raise LTSError(f'{name!r} has other samples, other tasks or several orders; one order '
+                           'of the same samples is needed')
     def join(get): return np.concatenate([get(first), *(get(r)[1:] for r in rest)])
     right = {t: join(lambda r: r.right[t]) for t in first.tasks if t != 'combined'}
     conditions = [(name, p) for name,r in results.items() for _,p in r.conditions]
