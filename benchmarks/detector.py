@@ -1,0 +1,119 @@
+"""F1 of a detector of signals against the number of labelled crops, comparing (phase 1) and classifying (phase 2), over seeds; and what both cost.
+
+Crops are the blobs that a low threshold finds in synthetic wideband scenes: bursts of many modulations from 3 to 30 dB, false alarms of noise, clicks,
+steady carriers and sweeps; one signal to ten others, in training and in the test. The labels of a smaller number are part of those of the next larger
+one. Every seed has scenes of its own, for training and (others again) for the test; threshold and epoch are chosen on a fifth of the labels, where that
+holds two signals or more. Latency: from a crop to its score, one crop at a time and 256 at a time, in the same process.
+
+Finished (labels, phase, seed) are kept in the results file and not run again. Run:
+  python benchmarks/detector.py [--labels 25 50 ...] [--phases siamese direct] [--seeds 0 1 2] [--out benchmarks/detector.json]
+"""
+import argparse, json, os, platform, time, warnings
+from pathlib import Path
+
+warnings.simplefilter('ignore')
+import numpy as np
+import pandas as pd
+import torch
+
+from lt_signals.core.registry import seed_stream, write_atomically
+from lt_signals.data.crops import CropStore, scene_crops
+from lt_signals.data.scenes import Scenes
+from lt_signals.training.detector import train_detector
+
+LABELS = [25, 50, 100, 250, 500, 1000]
+OTHERS = 10  # crops without signal for each signal
+
+
+def make_crops(seed, part, n_signals):
+    "Labelled crops with at least so many signals, and `OTHERS` times as many others."
+    scenes = Scenes(clicks=100., sweeps=(1, 4), tones=(0, 3), seed=1000*seed + part)
+    stores, count = [], np.zeros(2, int)
+    while (count < [OTHERS*n_signals, n_signals]).any():
+        stores.append(scene_crops(scenes, range(4*len(stores), 4*len(stores) + 4)))
+        count += stores[-1].class_counts
+    crops = torch.cat([s.take(np.arange(len(s))) for s in stores])
+    return CropStore(crops, np.concatenate([s.labels for s in stores]), meta=pd.concat([s.meta for s in stores], ignore_index=True))
+
+
+def draw(y, n, seed, part):
+    "`n` crops, one signal to `OTHERS` others; of a larger `n`, those of a smaller one and more."
+    rng = seed_stream(seed, 'labels', part)
+    signal, other = (rng.permutation(np.flatnonzero(y == k)) for k in (1, 0))
+    k = round(n/(OTHERS + 1))
+    return np.r_[signal[:k], other[:n - k]]
+
+
+def latency(detector, x):
+    "Milliseconds for one crop, and for each of 256, from crops to scores; medians."
+    def median(crops, times):
+        detector.score(crops)
+        took = []
+        for _ in range(times):
+            t = time.perf_counter()
+            detector.score(crops)
+            took.append(time.perf_counter() - t)
+        return 1e3*float(np.median(took))
+    return dict(one_ms=round(median(x[:1], 50), 3), each_of_256_ms=round(median(x[:256], 5)/256, 4))
+
+
+def run_seed(seed, args, done):
+    "Yield a record for every number of labels and phase that has none yet."
+    todo = [(n, p) for n in args.labels for p in args.phases if (n, p, seed) not in done]
+    if not todo: return
+    most = round(max(args.labels)/(OTHERS + 1)) + 1
+    pool, test = make_crops(seed, 0, most), make_crops(seed, 1, args.test_signals)
+    test = test.subset(draw(test.labels, args.test_signals*(OTHERS + 1), seed, 1))
+    test_x, kind = test.take(np.arange(len(test))), test.meta.kind.to_numpy()
+    for n, phase in todo:
+        labelled, cpu, t = pool.subset(draw(pool.labels, n, seed, 0)), time.process_time(), time.perf_counter()
+        detector = train_detector(labelled, phase=phase, seed=seed, device=args.device, **(dict(epochs=args.epochs) if args.epochs else {}))
+        took = dict(seconds=round(time.perf_counter() - t, 1), cpu_seconds=round(time.process_time() - cpu, 1))
+        scores, report = detector.evaluate(test), detector.report['phases'][phase]
+        false = kind[(test.labels == 0) & (detector.score(test_x) >= detector.threshold)]
+        row = dict(labels=n, signals=int(labelled.class_counts[1]), phase=phase, seed=seed, **{k: round(v, 4) for k, v in scores.items()},
+                   false_alarms={str(k): int((false == k).sum()) for k in sorted(set(false))}, threshold=round(detector.threshold, 4),
+                   held_out=detector.report['held_out'], valid_f1=round(report['f1'], 4), epochs=len(report['history']),
+                   best_epoch=report['best_epoch'], **took, **latency(detector, test_x))
+        print(f'seed {seed} {n:5} labels {phase:8} F1 {100*row["f1"]:5.1f}  precision {100*row["precision"]:5.1f}  recall {100*row["recall"]:5.1f}  '
+              f'AP {100*row["average_precision"]:5.1f}   one crop {row["one_ms"]:.2f} ms   {row["seconds"]:.0f} s', flush=True)
+        yield row
+
+
+def table(records):
+    "Mean F1 (and its spread) by number of labels and phase, and the latencies side by side."
+    lines = ['| labels | ' + ' | '.join(f'{p}: F1 | one crop, ms | each of 256, ms' for p in ('siamese', 'direct')) + ' |', '|---:|' + '---:|'*6]
+    for n in sorted({r['labels'] for r in records}):
+        cells = []
+        for p in ('siamese', 'direct'):
+            rows = [r for r in records if (r['labels'], r['phase']) == (n, p)]
+            f1 = [100*r['f1'] for r in rows]
+            cells += [f'{np.mean(f1):.1f} ± {np.std(f1):.1f}', *(f'{np.mean([r[k] for r in rows]):.3g}' for k in ('one_ms', 'each_of_256_ms'))] if rows else ['–']*3
+        lines.append(f'| {n} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--labels', nargs='+', type=int, default=LABELS)
+    p.add_argument('--phases', nargs='+', default=['siamese', 'direct'], choices=['siamese', 'direct'])
+    p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    p.add_argument('--test-signals', type=int, default=200)
+    p.add_argument('--epochs', type=int, help='fewer than by default, to try the script')
+    p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
+    p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    p.add_argument('--threads', type=int, default=os.cpu_count())
+    args = p.parse_args()
+    out = Path(args.out)
+    torch.set_num_threads(args.threads)
+    name = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'{platform.machine()} CPU, {args.threads} thread(s)'
+    records = json.loads(out.read_text()) if out.exists() else []
+    for seed in args.seeds:
+        done = {(r['labels'], r['phase'], r['seed']) for r in records}
+        for r in run_seed(seed, args, done):
+            records.append(dict(r, device=name, torch=torch.__version__))
+            write_atomically(out, '[' + ',\n'.join(json.dumps(r) for r in records) + ']\n')
+    print(table(records))
+
+
+if __name__ == '__main__': main()
