@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/apps/79_all.ipynb #8bc58549
+# %% ../nbs/apps/79_all.ipynb #e2f50cb1
 from .core.registry import *
 from .core.types import *
 from .core.config import *
@@ -20,6 +20,11 @@ from .data.longtail import *
 from .data.samplers import *
 from .data.transforms import *
 from .data.constellation import *
+from .data.spectrogram import *
+from .data.scenes import *
+from .data.crops import *
+from .data.defects import *
+from .data.plates import *
 from .data.loaders import *
 from .models.layers import *
 from .models.iq import *
@@ -31,6 +36,7 @@ from .models.vision import *
 from .models.multitask import *
 from .models.baselines import *
 from .models.dualview import *
+from .models.siamese import *
 from .losses.weights import *
 from .losses.reweight import *
 from .losses.margin import *
@@ -38,12 +44,14 @@ from .losses.adjust import *
 from .losses.cost import *
 from .losses.combined import *
 from .losses.multitask import *
+from .losses.contrastive import *
 from .training.optim import *
 from .training.callbacks import *
 from .training.stages import *
 from .training.experiment import *
 from .training.amc import *
 from .training.distributed import *
+from .training.detector import *
 from .evaluation.metrics import *
 from .evaluation.analysis import *
 from .evaluation.multitask import *
@@ -55,6 +63,7 @@ from .explain.masks import *
 from .explain.pis import *
 from .explain.perturbed import *
 from .explain.attribution import *
+from .apps.detect import *
 
 # %% ../nbs/apps/79_all.ipynb #66818e8d
 __all__ = [n for n in globals() if not n.startswith('_')]
