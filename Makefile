@@ -21,11 +21,11 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python tests/notebooks.py --workers $(WORKERS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python tests/notebooks.py --workers $(WORKERS) --flags slow
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow or not slow'
 
 # the package alone, with the newest fastai and fastcore and without nbdev
 .venv-latest/.installed: settings.ini setup.py pyproject.toml

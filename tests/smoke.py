@@ -8,10 +8,12 @@ import fastai, fastcore, torch
 import lt_signals
 
 assert 'site-packages' in lt_signals.__file__, f'the checkout was imported, not the installed package: {lt_signals.__file__}'
-modules = [m.name for m in pkgutil.walk_packages(lt_signals.__path__, 'lt_signals.') if not m.name.endswith('_modidx')]
-for name in modules: importlib.import_module(name)
+apps = {'lt_signals.explain.widgets', 'lt_signals.apps.labeller'} # these need the extra `apps`, which is not installed here
+modules = {m.name for m in pkgutil.walk_packages(lt_signals.__path__, 'lt_signals.') if not m.name.endswith('_modidx')}
+for name in modules - apps: importlib.import_module(name)
+assert 'ipywidgets' not in sys.modules, 'the library imports ipywidgets'
 assert 'nbdev' not in sys.modules, 'the library imports nbdev'
-print(f'{len(modules)} modules import; fastai {fastai.__version__}, fastcore {fastcore.__version__}, torch {torch.__version__}')
+print(f'{len(modules - apps)} modules import; fastai {fastai.__version__}, fastcore {fastcore.__version__}, torch {torch.__version__}')
 
 from lt_signals.core.doctor import format_check, run_doctor
 

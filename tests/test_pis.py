@@ -43,7 +43,7 @@ def measure(run, folder, kill=None):
     return pis.Probe(o.model, percent=[5, 50]).measure_to(folder, o.dl, every=0)
 
 
-@pytest.mark.parametrize('within', [False, True])
+@pytest.mark.parametrize('within', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_goes_on_after_kill(run, tmp_path, within):
     p = multiprocessing.get_context('spawn').Process(target=measure, args=(run, tmp_path/'killed', (3, within)))
     p.start()

@@ -139,7 +139,7 @@ def test_killed_in_stage1_stage2_and_while_writing(tmp_path):
 
 
 @posix
-@pytest.mark.parametrize('weighting', ['uncertainty', 'dwa'])
+@pytest.mark.parametrize('weighting', ['uncertainty', pytest.param('dwa', marks=pytest.mark.slow)])
 def test_killed_while_it_learns_two_tasks(tmp_path, weighting):
     "What the loss has learned, or remembers, comes back with the rest; its weights are in the history."
     results = check(tmp_path, ['stage1 3 2', 'write 2'], dict(weighting=weighting))
