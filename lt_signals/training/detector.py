@@ -343,7 +343,7 @@ def _better(report):
     if not report['held_out']: return recommend_phase([], report['n_labels']).phase
     return max(reversed(f1), key=f1.get)
 
-# %% ../../nbs/training/46_detector.ipynb #5a5d7b18
+# %% ../../nbs/training/46_detector.ipynb #726d4e76
 _kept = 'phase', 'threshold', 'size', 'report', 'facts' # Fields of a `Detector`, in order
 
 def save_detector(
@@ -371,6 +371,7 @@ def _shape_of(net):
     if not siamese: return size
     return dict(size, n_features=net.num_features, k=net.head.k, temperature=net.head.temperature)
 
+# %% ../../nbs/training/46_detector.ipynb #c026de04
 def load_detector(
     path, # Folder that `save_detector` wrote
     device='cpu', # Where it computes
