@@ -5,10 +5,8 @@
 # %% auto #0
 __all__ = ['LabelFile', 'LabelAnnotations', 'LabelSession', 'draw_crop', 'Labeller']
 
-# %% ../../nbs/apps/73_labeller.ipynb #9b70c1f3
-import csv
-import io
-import os
+# %% ../../nbs/apps/73_labeller.ipynb #271fef71
+import csv, html, io, os
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
@@ -25,7 +23,7 @@ from ..data.scenes import box_annotations, write_annotations
 from ..data.spectrogram import make_boxes, show_boxes
 from ..evaluation.plots import house_style
 
-# %% ../../nbs/apps/73_labeller.ipynb #15718134
+# %% ../../nbs/apps/73_labeller.ipynb #1c5ff8e6
 class LabelFile:
     "Labels of crops on disk: opened where it was left, replaced as a whole at every change."
     def __init__(self,
@@ -33,46 +31,49 @@ class LabelFile:
         crops:CropStore, # What is labelled; the facts in its `meta` (boxes) go into the file
     ):
         self.path,self.classes,self.meta = Path(path),list(crops.classes),crops.meta
-        self.numbers,self._lines = {},{} # Class and line of each labelled crop, in their order
+        self._rows = {} # Class and line of each labelled crop, in order of labelling
         if self.path.suffix.lower() != '.csv': raise LTSError(f'`path` ({path}) must end in .csv')
         if self.path.exists(): self._open()
 
-    def __len__(self): return len(self.numbers)
+    def __len__(self): return len(self._rows)
+
+    @property
+    def numbers(self) -> dict: # Class number of each labelled crop, in order of labelling
+        "What has been said."
+        return {i: y for i,(y,_) in self._rows.items()}
 
     def set(self,
         i:int, # Number of the crop
         label:int, # Number of its class
     ):
         "Label a crop, and write."
-        self._forget(i)
-        self._hold(i, label)
-        self._write()
+        self._write({**self._without(i), i: self._row(i, label)})
 
     def remove(self,
         i:int, # Number of the crop
     ):
         "Take a label back, and write."
-        self._forget(i)
-        self._write()
+        self._write(self._without(i))
 
     @property
     def last(self):
         "The crop labelled last; None where there is none."
-        return next(reversed(self.numbers), None)
+        return next(reversed(self._rows), None)
 
-# %% ../../nbs/apps/73_labeller.ipynb #50a123cd
+# %% ../../nbs/apps/73_labeller.ipynb #2ce28c31
 @patch
-def _hold(self:LabelFile, i, label):
-    self.numbers[i] = label
-    self._lines[i] = _csv([i, self.classes[label], *self.meta.iloc[i]])
-
-@patch
-def _forget(self:LabelFile, i):
-    for d in (self.numbers, self._lines): d.pop(i, None)
+def _row(self:LabelFile, i, label):
+    return label, _csv([i, self.classes[label], *self.meta.iloc[i]])
 
 @patch
-def _write(self:LabelFile):
-    write_atomically(self.path, _csv(['crop', 'label', *self.meta]) + ''.join(self._lines.values()))
+def _without(self:LabelFile, i): return {k: row for k,row in self._rows.items() if k != i}
+
+@patch
+def _write(self:LabelFile, rows):
+    "Write rows; only what is on disk counts as said."
+    head = _csv(['crop', 'label', *self.meta])
+    write_atomically(self.path, head + ''.join(line for _,line in rows.values()))
+    self._rows = rows
 
 def _csv(row):
     "A line of a CSV file."
@@ -91,6 +92,7 @@ def _open(self:LabelFile):
     n, columns = len(self.meta), ['crop', 'label', *map(str, self.meta)]
     if list(t) != columns:
         raise bad(f'has the columns {", ".join(t)}; these crops have {", ".join(columns)}.')
+    if not len(t): return # every answer was taken back
     if t.crop.dtype.kind != 'i' or not t.crop.between(0, n-1).all() or t.crop.duplicated().any():
         raise bad(f'does not number crops from 0 to {n-1}, each once.', field='crop')
     if lost := sorted({*t.label.astype(str)} - {*self.classes}):
@@ -104,9 +106,9 @@ def _open(self:LabelFile):
             k = int(np.argmin(same))
             raise bad(f'labels other crops: number {t.crop[k]} has {there[k]} there, {here[k]} '
                       'here.', field=str(c))
-    for i,label in zip(t.crop, t.label): self._hold(int(i), self.classes.index(label))
+    self._rows = {int(i): self._row(int(i), self.classes.index(c)) for i,c in zip(t.crop, t.label)}
 
-# %% ../../nbs/apps/73_labeller.ipynb #d699ce67
+# %% ../../nbs/apps/73_labeller.ipynb #3476f8dd
 class LabelAnnotations:
     "Labels as SigMF annotations, a pair of files for each recording."
     def __init__(self,
@@ -122,6 +124,9 @@ class LabelAnnotations:
         if unknown := [s.name for s in self.streams if not s.sample_rate]:
             raise LTSError(f'`streams`: {unknown[0]} does not say its sample rate; open it with '
                            '`sample_rate=…`')
+        if missing := [c for c in ('t_start', 't_stop', 'f_low', 'f_high') if c not in meta]:
+            raise LTSError(f'`crops` has no {missing[0]} in `meta`; crops of `find_crops` have, and '
+                           'without it there is no place in `streams`')
         files = [(str(s.path), s.name) for s in self.streams]
         self.file = [files.index(f) for f in files] # Streams of one recording share a file
         self._types = {}
@@ -201,7 +206,7 @@ class LabelSession:
             left = left[np.argsort(certainty, kind='stable')]
         self.queue = left.tolist()
 
-# %% ../../nbs/apps/73_labeller.ipynb #bc92c591
+# %% ../../nbs/apps/73_labeller.ipynb #d0340861
 @patch
 def label(self:LabelSession,
     label, # Name or number of the class
@@ -212,10 +217,11 @@ def label(self:LabelSession,
     if label not in range(len(names)):
         raise LTSError(f'`label` ({label!r}) must be one of {", ".join(names)}, or its number')
     if self.current is None: raise LTSError('every crop is labelled')
-    i = self.queue.pop(0)
+    i = self.current
     self.file.set(i, int(label))
-    if self.notes: self.notes.write(self.notes.of[i])
+    self.queue.pop(0)
     self._done.append(('label', i))
+    if self.notes: self.notes.write(self.notes.of[i])
 
 @patch
 def skip(self:LabelSession):
@@ -227,13 +233,12 @@ def skip(self:LabelSession):
 @patch
 def undo(self:LabelSession):
     "Take back the last answer, and ask again; without one, nothing happens."
-    what, i = self._done.pop() if self._done else ('label', self.file.last)
+    what, i = self._done[-1] if self._done else ('label', self.file.last)
     if i is None: return
-    if what == 'label':
-        self.file.remove(i)
-        if self.notes: self.notes.write(self.notes.of[i])
-    if i in self.queue: self.queue.remove(i)
-    self.queue.insert(0, i)
+    if what == 'label': self.file.remove(i)
+    self._done = self._done[:-1]
+    self.queue = [i, *(k for k in self.queue if k != i)]
+    if self.notes and what == 'label': self.notes.write(self.notes.of[i])
 
 # %% ../../nbs/apps/73_labeller.ipynb #fc0337a6
 def draw_crop(
@@ -313,7 +318,7 @@ class Labeller:
 
     def _repr_mimebundle_(self, **kwargs): return self.ui._repr_mimebundle_(**kwargs)
 
-# %% ../../nbs/apps/73_labeller.ipynb #a8e154f5
+# %% ../../nbs/apps/73_labeller.ipynb #60a63c5d
 @patch
 def _build(self:Labeller, w):
     "The widgets."
@@ -340,8 +345,12 @@ def _typed(self:Labeller, change):
     kept = len(os.path.commonprefix([change.old, change.new]))
     while len(self._acted) > kept:
         if self._acted.pop(): self.session.undo()
-    for key in change.new[kept:]: self._acted.append(self._answer(key))
-    self.draw()
+    try:
+        for key in change.new[kept:]: self._acted.append(self._answer(key))
+    except (LTSError, OSError) as e:
+        self.line.value = change.new[:len(self._acted)] # what could not be written was not said
+        self.said.value = f'<b>not saved: {html.escape(str(e))}</b>'
+    else: self.draw()
 
 @patch
 def _answer(self:Labeller, key):
