@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..core.registry import LTSError, Registry, SignalFileError
 from .constellation import _Stored
-from .io import _as_indices, _blocks, _copy_again, file_errors
+from .io import _as_indices, _blocks, file_errors
 
 # %% ../../nbs/data/18_defects.ipynb #1b25b09a
 def _mask_runs(

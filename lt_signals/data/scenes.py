@@ -19,7 +19,6 @@ import torch
 from fastcore.basics import patch
 from scipy.fft import next_fast_len
 from sigmf.sigmffile import SigMFFile
-from torch import Tensor
 
 from ..core.registry import (
     ConfigError, LTSError, SignalFileError, atomic_path, seed_stream, torch_stream, write_atomically)

@@ -21,7 +21,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy import stats
 
-from ..core.config import check_names, describe_config, make_config, opt, run_command
+from ..core.config import check_names, describe_config, opt, run_command
 from ..core.registry import ConfigError, LTSError, write_atomically
 from .metrics import summary_row
 from .plots import plot_method_comparison

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from ..core.registry import LTSError, Registry
 from ..evaluation.multitask import TASKS
-from ..evaluation.plots import house_style
 from .masks import get_domain, seen_by
 from .pis import PIS, Probe, join_pis
 from ..models.experts import ExpertMixture

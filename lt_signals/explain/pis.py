@@ -9,7 +9,7 @@ __all__ = ['PERCENT', 'ORDERS', 'Probe', 'PIS', 'bootstrap_means', 'join_pis', '
 # %% ../../nbs/explain/61_pis.ipynb #c66eb7f5
 import hashlib, json, sys, time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 from pathlib import Path
