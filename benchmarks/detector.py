@@ -5,10 +5,16 @@ steady carriers and sweeps; one signal to ten others, in training and in the tes
 one. Every seed has scenes of its own, for training and (others again) for the test; threshold and epoch are chosen on a fifth of the labels, where that
 holds two signals or more. Latency: from a crop to its score, one crop at a time and 256 at a time, in the same process.
 
-Finished (labels, phase, seed) are kept in the results file and not run again. Run:
+With `--recordings`, a folder of raw recordings of devices (a folder a device; `labels.csv` with the columns path and capture tells the session of each
+file), the crops are those of the recordings, labelled by `energy_labels`. Half of the files, or of the sessions, are for training, the others for the test.
+
+Finished (data, labels, phase, seed) are kept in the results file and not run again. Run:
   python benchmarks/detector.py [--labels 25 50 ...] [--phases siamese direct] [--seeds 0 1 2] [--out benchmarks/detector.json]
+  python benchmarks/detector.py --recordings FOLDER --sample-rate 250e3 [--hold-out files sessions] --labels 25 100 500
 """
 import argparse, json, os, platform, time, warnings
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 warnings.simplefilter('ignore')
@@ -17,8 +23,10 @@ import pandas as pd
 import torch
 
 from lt_signals.core.registry import seed_stream, write_atomically
-from lt_signals.data.crops import CropStore, scene_crops
+from lt_signals.data.crops import CropStore, energy_labels, find_crops, scene_crops
+from lt_signals.data.longtail import stratified_split
 from lt_signals.data.scenes import Scenes
+from lt_signals.data.spectrogram import BlobDetector, open_streams
 from lt_signals.training.detector import train_detector
 
 LABELS = [25, 50, 100, 250, 500, 1000]
@@ -34,6 +42,28 @@ def make_crops(seed, part, n_signals):
         count += stores[-1].class_counts
     crops = torch.cat([s.take(np.arange(len(s))) for s in stores])
     return CropStore(crops, np.concatenate([s.labels for s in stores]), meta=pd.concat([s.meta for s in stores], ignore_index=True))
+
+
+@cache
+def read_crops(folder, sample_rate):
+    "Crops of recordings, labelled by their energy; `meta.session` where `labels.csv` tells it."
+    store = find_crops(open_streams(folder, sample_rate=sample_rate), BlobDetector(gap_time=.02, floor='bin'))
+    meta = store.meta.assign(kind='noise', files=store.meta.capture)
+    if (table := Path(folder)/'labels.csv').exists():
+        meta['sessions'] = pd.read_csv(table).set_index('path').capture[meta.capture].to_numpy()
+    labels = energy_labels(meta)
+    return CropStore(store.take(np.arange(len(store))), labels, meta=meta).subset(np.flatnonzero(labels >= 0))
+
+
+def halves(args, seed, hold_out):
+    "Crops to train on, and crops to test on."
+    if hold_out is None:
+        most = round(max(args.labels)/(OTHERS + 1)) + 1
+        pool, test = make_crops(seed, 0, most), make_crops(seed, 1, args.test_signals)
+        return pool, test.subset(draw(test.labels, args.test_signals*(OTHERS + 1), seed, 1))
+    store = read_crops(args.recordings, args.sample_rate)
+    split = stratified_split(store.labels, (.5, 0, .5), store.meta[hold_out].to_numpy(), seed)
+    return store.subset(split.train), store.subset(split.test)
 
 
 def draw(y, n, seed, part):
@@ -57,13 +87,12 @@ def latency(detector, x):
     return dict(one_ms=round(least(x[:1], 100), 3), each_of_256_ms=round(least(x[:256], 10)/256, 4))
 
 
-def run_seed(seed, args, done):
+def run_seed(seed, args, hold_out, done):
     "Yield a record for every number of labels and phase that has none yet."
-    todo = [(n, p) for n in args.labels for p in args.phases if (n, p, seed) not in done]
+    data = f'{Path(args.recordings).name}, {hold_out} held out' if hold_out else 'scenes'
+    todo = [(n, p) for n in args.labels for p in args.phases if (data, n, p, seed) not in done]
     if not todo: return
-    most = round(max(args.labels)/(OTHERS + 1)) + 1
-    pool, test = make_crops(seed, 0, most), make_crops(seed, 1, args.test_signals)
-    test = test.subset(draw(test.labels, args.test_signals*(OTHERS + 1), seed, 1))
+    pool, test = halves(args, seed, hold_out)
     test_x, kind = test.take(np.arange(len(test))), test.meta.kind.to_numpy()
     for n, phase in todo:
         labelled, cpu, t = pool.subset(draw(pool.labels, n, seed, 0)), time.process_time(), time.perf_counter()
@@ -71,25 +100,25 @@ def run_seed(seed, args, done):
         took = dict(seconds=round(time.perf_counter() - t, 1), cpu_seconds=round(time.process_time() - cpu, 1))
         scores, report = detector.evaluate(test), detector.report['phases'][phase]
         false = kind[(test.labels == 0) & (detector.score(test_x) >= detector.threshold)]
-        row = dict(labels=n, signals=int(labelled.class_counts[1]), phase=phase, seed=seed, **{k: round(v, 4) for k, v in scores.items()},
+        row = dict(data=data, labels=n, signals=int(labelled.class_counts[1]), phase=phase, seed=seed, **{k: round(v, 4) for k, v in scores.items()},
                    false_alarms={str(k): int((false == k).sum()) for k in sorted(set(false))}, threshold=round(detector.threshold, 4),
                    held_out=detector.report['held_out'], valid_f1=round(report['f1'], 4), epochs=len(report['history']),
                    best_epoch=report['best_epoch'], **took, **latency(detector, test_x))
-        print(f'seed {seed} {n:5} labels {phase:8} F1 {100*row["f1"]:5.1f}  precision {100*row["precision"]:5.1f}  recall {100*row["recall"]:5.1f}  '
+        print(f'{data}, seed {seed} {n:5} labels {phase:8} F1 {100*row["f1"]:5.1f}  precision {100*row["precision"]:5.1f}  recall {100*row["recall"]:5.1f}  '
               f'AP {100*row["average_precision"]:5.1f}   one crop {row["one_ms"]:.2f} ms   {row["seconds"]:.0f} s', flush=True)
         yield row
 
 
 def table(records):
     "Mean F1 (and its spread) by number of labels and phase, and the latencies side by side."
-    lines = ['| labels | ' + ' | '.join(f'{p}: F1 | one crop, ms | each of 256, ms' for p in ('siamese', 'direct')) + ' |', '|---:|' + '---:|'*6]
-    for n in sorted({r['labels'] for r in records}):
+    lines = ['| crops | labels | ' + ' | '.join(f'{p}: F1 | one crop, ms | each of 256, ms' for p in ('siamese', 'direct')) + ' |', '|---|---:|' + '---:|'*6]
+    for data, n in sorted({(r['data'], r['labels']) for r in records}):
         cells = []
         for p in ('siamese', 'direct'):
-            rows = [r for r in records if (r['labels'], r['phase']) == (n, p)]
+            rows = [r for r in records if (r['data'], r['labels'], r['phase']) == (data, n, p)]
             f1 = [100*r['f1'] for r in rows]
             cells += [f'{np.mean(f1):.1f} ± {np.std(f1):.1f}', *(f'{np.mean([r[k] for r in rows]):.3g}' for k in ('one_ms', 'each_of_256_ms'))] if rows else ['–']*3
-        lines.append(f'| {n} | ' + ' | '.join(cells) + ' |')
+        lines.append(f'| {data} | {n} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
 
@@ -99,6 +128,9 @@ def main():
     p.add_argument('--phases', nargs='+', default=['siamese', 'direct'], choices=['siamese', 'direct'])
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     p.add_argument('--test-signals', type=int, default=200)
+    p.add_argument('--recordings', help='folder of raw recordings, instead of scenes')
+    p.add_argument('--sample-rate', type=float, default=250e3, help='of the recordings, Hz')
+    p.add_argument('--hold-out', nargs='+', default=['files'], choices=['files', 'sessions'], help='what of the recordings is held out')
     p.add_argument('--epochs', type=int, help='fewer than by default, to try the script')
     p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
@@ -108,9 +140,9 @@ def main():
     torch.set_num_threads(args.threads)
     name = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'{platform.machine()} CPU, {args.threads} thread(s)'
     records = json.loads(out.read_text()) if out.exists() else []
-    for seed in args.seeds:
-        done = {(r['labels'], r['phase'], r['seed']) for r in records}
-        for r in run_seed(seed, args, done):
+    for seed, hold_out in product(args.seeds, args.hold_out if args.recordings else [None]):
+        done = {tuple(r[k] for k in ('data', 'labels', 'phase', 'seed')) for r in records}
+        for r in run_seed(seed, args, hold_out, done):
             records.append(dict(r, device=name, torch=torch.__version__))
             write_atomically(out, '[' + ',\n'.join(json.dumps(r) for r in records) + ']\n')
     print(table(records))

@@ -636,7 +636,17 @@ def spectrogram(self:Stream,
     else: p = _power(self._frames(first*hop, (len(k) - 1)*stride + 1, n_fft, hop), w, hop)[::stride]
     return Spectrogram(p.T[None]/fs, fs, n_fft, hop*stride, window, first*hop/fs)
 
-# %% ../../nbs/data/17_spectrogram.ipynb #d93e7423
+# %% ../../nbs/data/17_spectrogram.ipynb #93eea7fe
+def _runs(start, stop, longest):
+    "Split stretches, in order of their start, into runs of at most `longest` in all (or of one)."
+    runs,first,end = [],0,-math.inf
+    for i,(a,b) in enumerate(zip(start, stop)):
+        end = max(end, b)
+        if i > first and end - start[first] > longest:
+            runs.append(range(first, i))
+            first,end = i,b
+    return runs + [range(first, len(start))] if len(start) else []
+
 @patch
 def crops(self:BlobDetector,
     stream:Stream, # The recording
@@ -647,11 +657,13 @@ def crops(self:BlobDetector,
 ) -> Tensor: # float32 (n, 1, size, size)
     "Cut boxes out of a recording of any length."
     _check_crop(size, normalize)
-    hop,images = self.hop or self.n_fft//2,[torch.zeros(0, 1, size, size)]
-    for i in range(len(boxes)):
-        b = boxes.iloc[[i]].assign(block=0)
-        t0,t1 = float(b.t_start.iloc[0]),float(b.t_stop.iloc[0])
-        room = margin*(t1 - t0) + 3*hop/(stream.sample_rate or 1.)
-        spec = stream.spectrogram(t0 - room, t1 + room, self.n_fft, hop, self.window)
-        images.append(crop(spec, b, size, margin, normalize))
-    return torch.cat(images)
+    hop = self.hop or self.n_fft//2
+    step,images = hop/(stream.sample_rate or 1.),torch.zeros(len(boxes), 1, size, size)
+    room = margin*(boxes.t_stop - boxes.t_start) + 3*step
+    start,stop = (t.to_numpy(float) for t in (boxes.t_start - room, boxes.t_stop + room))
+    order = np.argsort(start, kind='stable')
+    for run in _runs(start[order], stop[order], 1000*step):
+        i = order[run]
+        spec = stream.spectrogram(start[i].min(), stop[i].max(), self.n_fft, hop, self.window)
+        images[i] = crop(spec, boxes.iloc[i].assign(block=0), size, margin, normalize)
+    return images
