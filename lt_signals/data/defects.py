@@ -401,10 +401,10 @@ class _Files:
             x = np.asarray(image.convert(mode))
         return x if x.ndim == 2 else x.transpose(2, 0, 1)
 
-# %% ../../nbs/data/18_defects.ipynb #610b8ee3
+# %% ../../nbs/data/18_defects.ipynb #48dad405
 class DefectStore(_Stored):
     "Images with multi-hot labels, and with masks where they are known."
-    sample_type = TensorPlate
+    sample_type,value_bytes = TensorPlate,1 # Type of one image; bytes that hold a value
     def __init__(self,
         images, # uint8 tensor (n, channels, height, width), or what has `shape` and `read(rows)`
         notes:Annotations, # What is known about them
@@ -471,6 +471,19 @@ def from_arrays(cls:DefectStore,
     if isinstance(masks, (np.ndarray, Tensor)): masks = MaskRuns.from_masks(masks)
     names = [f'{i:06d}' for i in range(len(x))]
     return cls(x, Annotations(names, y, classes, masks, None if meta is None else pd.DataFrame(meta)))
+
+# %% ../../nbs/data/18_defects.ipynb #b7a473f4
+@patch
+def unlabelled(self:DefectStore,
+    images, # Images (1 or 3, height, width) from 0 to 1, or (image, …) pairs
+) -> DefectStore: # In memory, with the classes of this store
+    "Other images, to be predicted."
+    x = [torch.as_tensor(i[0] if isinstance(i, tuple) else i).as_subclass(Tensor) for i in images]
+    if bad := [tuple(i.shape) for i in x if i.ndim != 3 or len(i) != self.n_channels]:
+        raise LTSError(f'`images` has one of shape {bad[0]}; it must be ({self.n_channels}, height, '
+                       'width)')
+    x = torch.stack(x).float().mul(255).round().clamp(0, 255).to(torch.uint8)
+    return type(self).from_arrays(x.cpu(), np.full((len(x), self.n_classes), -1), self.classes)
 
 # %% ../../nbs/data/18_defects.ipynb #d3fb767c
 _colors = '#56B4E9', '#E69F00', '#D55E00', '#009E73', '#CC79A7', '#F0E442', '#0072B2'
