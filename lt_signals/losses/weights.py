@@ -301,9 +301,9 @@ def extra_repr(self:ImbalancedLoss):
              'total_epochs', 'start_strategy', 'end_strategy', 'cost_strategy', 'shares')
     return ', '.join(f'{k}={getattr(self, k)}' for k in shown if hasattr(self, k))
 
-# %% ../../nbs/losses/30_weights.ipynb #d7e8c661
+# %% ../../nbs/losses/30_weights.ipynb #94f05745
 losses = Registry('loss')
-_loss_modules = ('reweight', 'margin', 'adjust', 'cost', 'combined', 'multitask')
+_loss_modules = ('reweight', 'margin', 'adjust', 'cost', 'combined', 'multitask', 'multilabel')
 
 def load_losses() -> Registry: # `losses`, filled
     "Import every module that registers losses."
@@ -371,13 +371,15 @@ def _check_epochs(name, make, z, y):
     _fail_if(not same(used.weights_at(3, 10), used.weight), name,
              '`weights_at` is not what `set_epoch` puts in force')
 
-# %% ../../nbs/losses/30_weights.ipynb #1b898edb
+# %% ../../nbs/losses/30_weights.ipynb #477d9799
 def check_loss(
     name:str, # A name of the registry `losses`
     class_counts=(200, 20, 1, 0), # Training samples per class
     **kwargs, # Further options of the loss
 ):
-    "Raise `LTSError` where a loss breaks the contract of `ImbalancedLoss`."
+    "Raise `LTSError` where a loss breaks the contract of `ImbalancedLoss`, or its own."
+    if check := load_losses().info.get(name, {}).get('check'):
+        return check(name, class_counts, **kwargs)
     options = {**losses.info.get(name, {}).get('example', {}), **kwargs}
     make = lambda **kw: create_loss(name, class_counts, len(class_counts), **{**options, **kw})
     loss, n = make(), len(class_counts)
