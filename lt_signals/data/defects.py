@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['annotation_layouts', 'encode_rle', 'decode_rle', 'MaskRuns', 'Annotations', 'read_kaggle', 'read_label_table',
-           'read_supervisely', 'BitmapMasks', 'TensorPlate', 'DefectStore', 'show_defects', 'open_defects']
+           'read_supervisely', 'BitmapMasks', 'TensorPlate', 'DefectStore', 'show_defects', 'open_defects',
+           'open_images']
 
 # %% ../../nbs/data/18_defects.ipynb #cbf11bb0
 import base64, copy, io, json, os, re, zlib
@@ -587,3 +588,16 @@ def _find_images(path, notes, images):
 
 def _image_size(file):
     with file_errors(file), Image.open(file) as image: return image.height, image.width
+
+# %% ../../nbs/data/18_defects.ipynb #0e5800aa
+def open_images(
+    folder, # Folder of images of one size
+    classes, # Names of the classes that are to be told
+    channels:int=1, # 1: grey, 3: colour
+) -> DefectStore: # Nothing is decoded yet; every label is -1
+    "Open images of which nothing is known."
+    names = _list_images(folder := Path(folder).expanduser())
+    if not names: raise SignalFileError(folder, 'holds no image.', remedy='name the folder of images.')
+    y = np.full((len(names), len(classes)), -1, np.float32)
+    files = _Files(folder, names, (channels, *_image_size(folder/names[0])))
+    return DefectStore(files, Annotations(names, y, list(classes), None))
