@@ -4,25 +4,26 @@
 
 # %% auto #0
 __all__ = ['LabelPredictions', 'predict_labels', 'choose_thresholds', 'MultiLabelAnalyzer', 'LabelMetric', 'MacroLabelF1',
-           'BestLabelF1', 'MeanAP']
+           'BestLabelF1', 'MeanAP', 'plot_label_scores', 'plot_label_confusion', 'plot_precision_recall']
 
-# %% ../../nbs/evaluation/51b_multilabel.ipynb #ef45b8a3
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #4439d3cb
 from inspect import signature
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from fastai.learner import Metric
 from fastcore.basics import patch
-from matplotlib.colors import LogNorm
+from sklearn.metrics import precision_recall_curve
 from torch import Tensor
 
 from ..core.registry import LTSError
 from ..data.longtail import class_groups
 from .analysis import GROUP_NAMES, _array, _nanmean, _number, _rank_scores
 from .metrics import class_scores, predict
-from .plots import (GROUP_COLORS, OKABE_ITO, ClassOrder, _group_legend, _short,
-                                         _title, register_figure)
+from .plots import (OKABE_ITO, ClassOrder, _short, _title,
+                                         _write_cells, house_style, register_figure)
 
 # %% ../../nbs/evaluation/51b_multilabel.ipynb #58745f7e
 class LabelPredictions(NamedTuple):
@@ -113,7 +114,7 @@ class MultiLabelAnalyzer:
         "Number of classes."
         return len(self.class_counts)
 
-# %% ../../nbs/evaluation/51b_multilabel.ipynb #1d9263b8
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #1f0165d4
 @patch
 def analyze_predictions(self:MultiLabelAnalyzer,
     y_true, # Zeros and ones, shape (n, n_classes)
@@ -133,7 +134,7 @@ def analyze_predictions(self:MultiLabelAnalyzer,
                     for g,name in GROUP_NAMES.items()},
         per_class=self._per_class(scores, tally, t),
         confusion=[_confusion(len(y), *o) for o in zip(*tally)],
-        co_occurrence=(y.T.astype(int) @ named).tolist(),
+        together=(_or_none(y).T @ _or_none(named)).tolist(),
         grouping_meta=self._meta(len(y), tally[1]))
 
 @patch
@@ -145,11 +146,15 @@ def analyze(self:MultiLabelAnalyzer,
     if preds.targets is None: raise LTSError('`preds` has no targets to compare with')
     return self.analyze_predictions(preds.targets, preds.probs, thresholds)
 
-# %% ../../nbs/evaluation/51b_multilabel.ipynb #37aca8ef
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #07ac7f96
 def _confusion(n, hits, support, predicted):
     "Images [[neither, only predicted], [missed, hit]] of one class, as scikit-learn orders them."
     return [[int(n - support - predicted + hits), int(predicted - hits)],
             [int(support - hits), int(hits)]]
+
+def _or_none(y):
+    "A further column for images without any class, as integers."
+    return np.column_stack([y, ~y.any(1)]).astype(int)
 
 def _group(inside, scores, support):
     "Mean scores of the classes `inside` a group; None where it has no positive."
@@ -241,3 +246,72 @@ class MeanAP(LabelMetric):
         return ((found*hits/np.maximum(predicted, 1)).sum(1)/support[:, 0]).mean()
 
 def _f1(hits, support, predicted): return 2*hits/(support + predicted)
+
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #eab98404
+_score_colors = dict(precision=OKABE_ITO[5], recall=OKABE_ITO[0], f1='k', ap=OKABE_ITO[4])
+
+@register_figure('label_scores', 'labels', figsize=(7, 2.6))
+def plot_label_scores(
+    results, # Stages with 'labels'; the last one is drawn
+    ax=None, # Axes to draw on
+):
+    "Precision, recall, F1 and average precision of each class, the most frequent first."
+    res = results[-1]['labels']
+    order = ClassOrder(res).order
+    rows = [res['per_class'][f'class_{i}'] for i in order]
+    at = np.arange(len(rows))
+    for j,(k,color) in enumerate(_score_colors.items()):
+        y = [np.nan if r[k] is None else r[k] for r in rows]
+        ax.bar(at + .2*(j - 1.5), y, .18, color=color, label=k if k in ('precision', 'recall') else k.upper())
+    names = [_short(res['grouping_meta']['classes'][i]) for i in order]
+    ax.set_xticks(at, [f'{n}\n{r["support"]:,} of {r["frequency"]:,}' for n,r in zip(names, rows)])
+    ax.grid(False, axis='x')
+    ax.set(ylim=(0, 1.02), xlabel='test images of training images', ylabel='score',
+           title=_title(results[-1], f'macro F1 {res["overall"]["macro_f1"]:.3f}'))
+    ax.legend(loc='center left', bbox_to_anchor=(1, .5))
+    return ax
+
+@register_figure('label_confusion', 'labels', figsize=(4.6, 3.6))
+def plot_label_confusion(
+    results, # Stages with 'labels'; the last one is drawn
+    ax=None, # Axes to draw on
+):
+    "Share of the images with a class, or with none, for which each class, or none, is predicted."
+    res = results[-1]['labels']
+    order = [*ClassOrder(res).order, len(res['per_class'])]
+    n = np.array(res['together'])[np.ix_(order, order)]
+    have = [*(res['per_class'][f'class_{i}']['support'] for i in order[:-1]), n[-1].sum()]
+    share = n/np.maximum(have, 1)[:, None]
+    image = ax.imshow(share, cmap='Blues', vmin=0, vmax=1)
+    names = [_short(o) for o in [*res['grouping_meta']['classes'], 'none']]
+    for axis in (ax.xaxis, ax.yaxis): axis.set_ticks(range(len(order)), [names[i] for i in order])
+    _write_cells(ax, image, share, '{:.2f}')
+    ax.figure.colorbar(image, ax=ax, label='share of the true class', shrink=.8)
+    ax.grid(False)
+    ax.set(xlabel='predicted', ylabel='true', title=_title(results[-1], 'named together'))
+    return ax
+
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #6af0eb87
+def plot_precision_recall(
+    preds:LabelPredictions, # From `predict_labels`, with targets
+    classes=None, # Names of the classes; numbers when None
+    thresholds=None, # Thresholds to mark, one number or one per class
+    ax=None, # Axes to draw on
+):
+    "Precision over recall of each class, with its average precision."
+    y,p = _check_answers(preds.targets, preds.probs)
+    cuts = None if thresholds is None else _check_thresholds(thresholds, p.shape[1])
+    with house_style():
+        if ax is None: ax = plt.subplots(figsize=(5, 2.8), layout='constrained')[1]
+        for c in np.flatnonzero(y.any(0)):
+            color,name = OKABE_ITO[c % len(OKABE_ITO)],c if classes is None else classes[c]
+            precision,recall,_ = precision_recall_curve(y[:, c], p[:, c])
+            ap = _rank_scores(p[:, c], p[y[:, c], c])[1]
+            ax.step(recall, precision, where='post', color=color, lw=1.2, label=f'{name} ({ap:.3f})')
+            if cuts is None: continue
+            named = p[:, c] >= cuts[c]
+            hits = (named & y[:, c]).sum()
+            ax.plot(hits/y[:, c].sum(), hits/max(named.sum(), 1), 'o', color=color, ms=5)
+        ax.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel='recall', ylabel='precision')
+        ax.legend(title='class (AP)', loc='center left', bbox_to_anchor=(1, .5))
+    return ax

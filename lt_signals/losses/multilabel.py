@@ -19,7 +19,7 @@ from ..core.registry import LTSError
 from .weights import (ImbalancedLoss, WeightComputer, _check_epochs, _fail_if,
                                        create_loss, losses)
 
-# %% ../../nbs/losses/37_multilabel.ipynb #c220cf58
+# %% ../../nbs/losses/37_multilabel.ipynb #7c452a90
 class MultiLabelLoss(ImbalancedLoss):
     "Base of the losses for several labels: mean over the classes of `costs(logits, target)`."
     def __init__(self,
@@ -31,7 +31,7 @@ class MultiLabelLoss(ImbalancedLoss):
         label_smoothing:float=0., # Targets move so far towards 1/2: 0 becomes half of it, 0 to 1
     ):
         super().__init__(class_counts, num_classes, weight, reduction, label_smoothing=label_smoothing)
-        if None not in (n_samples, class_counts) and n_samples < self.class_counts.max():
+        if n_samples is not None and class_counts is not None and n_samples < self.class_counts.max():
             raise LTSError(f'`n_samples` ({n_samples}) is less than the samples of one class '
                            f'({self.class_counts.max()})')
         self.n_samples = n_samples
