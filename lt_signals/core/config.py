@@ -225,9 +225,9 @@ task_defaults = dict(amc={
     'early_stopping.monitor': 'combined_accuracy', 'stage2.enabled': False,
     'stage3.mode': 'none'}) # task → {dotted name: value}
 
-# %% ../../nbs/core/02_config.ipynb #337abc6d
+# %% ../../nbs/core/02_config.ipynb #3ecc726f
 task_defaults['defects'] = {
-    'exp_name': 'defects', 'model.name': 'timm_cbam', 'model.options': {'backbone': 'convnext_atto'},
+    'exp_name': 'defects', 'model.name': 'resnet10_cbam',
     'data.val_ratio': .15, 'data.test_ratio': .15, 'data.group': None, 'data.in_memory': False,
     'data.batch_size': 16, 'data.augment': [], 'data.normalize': 'none',
     'loss.name': 'MultiLabelFocal', 'loss.options': {'alpha': 'dynamic', 'gamma': 2.},

@@ -402,7 +402,7 @@ class _Files:
             x = np.asarray(image.convert(mode))
         return x if x.ndim == 2 else x.transpose(2, 0, 1)
 
-# %% ../../nbs/data/18_defects.ipynb #48dad405
+# %% ../../nbs/data/18_defects.ipynb #8e909534
 class DefectStore(_Stored):
     "Images with multi-hot labels, and with masks where they are known."
     sample_type,value_bytes = TensorPlate,1 # Type of one image; bytes that hold a value
@@ -420,6 +420,11 @@ class DefectStore(_Stored):
     def _describe(self, labels, classes, meta, rows, shape):
         super()._describe(labels, classes, meta, rows, shape)
         self.labels = self.labels.astype(np.float32)
+
+    @property
+    def has_masks(self):
+        "Whether it is known where the defects are."
+        return self._masks is not None
 
     @property
     def class_counts(self):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['image_network', 'defects_learner', 'judge_labels', 'label_row', 'Defects', 'label_images']
 
-# %% ../../nbs/training/43b_defects.ipynb #a1769d16
+# %% ../../nbs/training/43b_defects.ipynb #dc030d57
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -21,8 +21,10 @@ from ..data.plates import synth_plates
 from ..data.transforms import make_transforms
 from ..evaluation.multilabel import (BestLabelF1, MacroLabelF1, MeanAP, MultiLabelAnalyzer,
                                               choose_thresholds, predict_labels)
+from ..explain.pointing import pointing_table
 from ..losses.weights import load_losses, losses
-from ..models.layers import create_model, load_models, models
+from ..models.cbam import StageCBAM
+from ..models.layers import create_model, get_base_model, load_models, models
 from .experiment import Task, data_seed, load_model, load_run, tasks
 from .stages import Stage2, emitter_learner
 
@@ -49,10 +51,10 @@ def _check_label_loss(name):
     raise ConfigError(f'the loss {name!r} is for classes that exclude each other; for several labels '
                       f'use {", ".join(able)}')
 
-# %% ../../nbs/training/43b_defects.ipynb #14e5a26e
+# %% ../../nbs/training/43b_defects.ipynb #3703cdf4
 def defects_learner(
     dls, # From `build_dataloaders`, with multi-hot labels
-    model='timm_cbam', # A name of the registry `models`, or a module
+    model='resnet10_cbam', # A name of the registry `models`, or a module
     loss='MultiLabelFocal', # A name of the registry `losses`, or a module
     weights=None, # File of weights to start from, made by `save_weights`
     metrics=None, # fastai metrics on validation; best and plain macro F1 and mean AP when None
@@ -93,7 +95,7 @@ def label_row(
     return dict(macro_f1=o['macro_f1'], many=many, medium=medium, few=few, micro_f1=o['micro_f1'],
                 mean_ap=o['macro_ap'], exact=o['exact_match'], hamming=o['hamming_loss'])
 
-# %% ../../nbs/training/43b_defects.ipynb #ada80b41
+# %% ../../nbs/training/43b_defects.ipynb #92854167
 def _open_images(cfg):
     "Images of `data.path`."
     d, o = cfg.data, cfg.defects
@@ -110,7 +112,7 @@ def _open_images(cfg):
 @tasks.register('defects')
 class Defects(Task):
     "Which defects an image shows, several or none; without a path, synthetic steel plates"
-    scores = 'history', 'labels'
+    scores = 'history', 'labels', 'pointing'
 
     def open(self):
         "Images of `data.path`, or synthetic plates."
@@ -139,7 +141,7 @@ class Defects(Task):
         _check_label_loss(stage.loss)
         return replace(stage, loss_options={'n_samples': self.n_train, **stage.loss_options})
 
-# %% ../../nbs/training/43b_defects.ipynb #18faee18
+# %% ../../nbs/training/43b_defects.ipynb #0d758ede
 @patch
 def judge(self:Defects, learn, res):
     "As `judge_labels`."
@@ -149,8 +151,24 @@ def judge(self:Defects, learn, res):
 
 @patch
 def facts(self:Defects, learn):
-    "The shape of an image."
-    return dict(shape=list(learn.dls.store.take([0]).shape[1:]))
+    "The shape of an image; and where masks are known, whether maps of CBAM and Grad-CAM hit them."
+    self.pointing = self._pointing(learn)
+    return dict(shape=list(learn.dls.store.take([0]).shape[1:]), pointing=self.pointing)
+
+@patch
+def _pointing(self:Defects, learn):
+    "Records of `pointing_table` on images that were not trained on; None without masks or CBAM."
+    how, model = self.cfg.visualization, get_base_model(learn.model)
+    dl = next(dl for dl in learn.dls.loaders[:0:-1] if len(dl))
+    there = dl.indices[(dl.labels > 0).any(1)][:how.max_samples]
+    able = len(there) and getattr(dl.store, 'has_masks', False)
+    if not able or not any(isinstance(m, StageCBAM) for m in model.modules()): return None
+    return pointing_table(model, dl.store, indices=there).reset_index().to_dict('records')
+
+@patch
+def drawn(self:Defects, learn, stages):
+    "With the pointing score after the last stage."
+    return [*stages[:-1], stages[-1] | dict(pointing=self.pointing)] if self.pointing else stages
 
 @patch
 def model(self:Defects, results):
