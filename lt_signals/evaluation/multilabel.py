@@ -50,7 +50,7 @@ def predict_labels(
     "Logits of several labels for every image of `dl`, in evaluation mode."
     return LabelPredictions(*predict(learn_or_model, dl, device))
 
-# %% ../../nbs/evaluation/51b_multilabel.ipynb #dfbe46a7
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #04967c29
 def _check_answers(y_true, y_prob, n_classes=None):
     "Both as arrays of one shape: 0 or 1, and probabilities."
     y,p = _array(y_true),_array(y_prob)
@@ -66,8 +66,8 @@ def _check_answers(y_true, y_prob, n_classes=None):
 def _check_thresholds(thresholds, n_classes):
     t = np.asarray(thresholds, np.float64)
     if t.shape not in ((), (n_classes,)) or not ((t >= 0) & (t <= 1)).all():
-        raise LTSError(f'`thresholds` ({thresholds}) must be one number from 0 to 1, or one for each '
-                       f'of {n_classes} classes')
+        raise LTSError(f'`thresholds` ({thresholds}) must be one number from 0 to 1, or one for '
+                       f'each of {n_classes} classes')
     return np.broadcast_to(t, n_classes)
 
 # %% ../../nbs/evaluation/51b_multilabel.ipynb #ef71c7e3
@@ -88,19 +88,20 @@ def choose_thresholds(
     cut = (np.take_along_axis(p, best, 0) + np.take_along_axis(below, best, 0))[0]/2
     return np.where(y.any(0), cut, default)
 
-# %% ../../nbs/evaluation/51b_multilabel.ipynb #2c3ecc82
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #6f2139fe
 class MultiLabelAnalyzer:
     "Compare predictions of several labels with the truth: overall, by group, by class."
     def __init__(self,
         class_counts, # Training images with each class, integers, shape (n_classes,)
         n:int=None, # Training images, with a class or without
         classes=None, # Names of the classes; by default 'class_0', 'class_1', …
-        **grouping, # As in `class_groups`: `grouping`, `many_thresh`, `few_thresh`, `q_low`, `q_high`
+        **grouping, # Options of `class_groups`: `grouping`, `many_thresh`, `few_thresh`, …
     ):
         self.class_counts,self.n_train = _array(class_counts).astype(np.int64),n
         self.rule = {k: v.default for k,v in list(signature(class_groups).parameters.items())[1:]}
         if bad := [k for k in grouping if k not in self.rule]:
-            raise LTSError(f'`{bad[0]}` is no option of `class_groups`; it takes {", ".join(self.rule)}')
+            raise LTSError(f'`{bad[0]}` is no option of `class_groups`; it takes '
+                           + ', '.join(self.rule))
         self.rule |= grouping
         self.groups = class_groups(self.class_counts, **self.rule)
         self.classes = [f'class_{i}' for i in range(self.n_classes)] if classes is None \
@@ -114,7 +115,7 @@ class MultiLabelAnalyzer:
         "Number of classes."
         return len(self.class_counts)
 
-# %% ../../nbs/evaluation/51b_multilabel.ipynb #1f0165d4
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #8080b88e
 @patch
 def analyze_predictions(self:MultiLabelAnalyzer,
     y_true, # Zeros and ones, shape (n, n_classes)
@@ -127,7 +128,8 @@ def analyze_predictions(self:MultiLabelAnalyzer,
     named = p >= t
     tally = [o.sum(0) for o in (named & y, y, named)] # hits, support, predicted
     rank = np.array([_rank_scores(col, col[at]) for col,at in zip(p.T, y.T)]).T # AUROC, AP
-    scores = dict(zip(('precision', 'recall', 'f1'), class_scores(*tally)), auroc=rank[0], ap=rank[1])
+    scores = dict(zip(('precision', 'recall', 'f1'), class_scores(*tally)))
+    scores |= dict(auroc=rank[0], ap=rank[1])
     return dict(
         overall=self._overall(y, named, tally, scores),
         group_wise={name: _group(self.groups == g, scores, tally[1])
@@ -191,7 +193,7 @@ def _meta(self:MultiLabelAnalyzer, n, support):
                 class_counts=self.class_counts.tolist(),
                 untested=np.flatnonzero(support == 0).tolist())
 
-# %% ../../nbs/evaluation/51b_multilabel.ipynb #4a3f2e8f
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #4660db5e
 class LabelMetric(Metric):
     "Base of fastai metrics of several labels: probabilities counted in bins, class by class."
     bins = 1000 # Of equal width, so that no image has to be kept
@@ -210,8 +212,8 @@ class LabelMetric(Metric):
     def accumulate(self, learn):
         "Add the batch that `learn` has just predicted, of all ranks."
         p,y = (o.as_subclass(Tensor) for o in (learn.pred, learn.y))
-        at = (p.float().sigmoid()*self.bins).long().clamp_max(self.bins - 1)
-        new = p.new_zeros(2, p.shape[1], self.bins, dtype=torch.float64) # a sum over ranks fits NCCL
+        at = (p.float().sigmoid().nan_to_num()*self.bins).long().clamp_max(self.bins - 1)
+        new = p.new_zeros(2, p.shape[1], self.bins, dtype=torch.float64)
         new[0].scatter_add_(1, at.T, y.T.to(new.dtype))
         new[1].scatter_add_(1, at.T, torch.ones_like(new[1][:, :1]).expand(at.T.shape))
         new = learn.to_detach(new[None], cpu=False).sum(0)
@@ -226,29 +228,43 @@ class LabelMetric(Metric):
         if not there.any(): return float('nan')
         return float(self.score(hits[there], hits[there, :1], predicted[there]))
 
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #f4b1b953
 class MacroLabelF1(LabelMetric):
     "Mean F1 of the classes present, each predicted from probability 1/2 up."
-    def score(self, hits, support, predicted):
-        "As in `LabelMetric`."
+    def score(self,
+        hits, # As in `LabelMetric`
+        support, # As in `LabelMetric`
+        predicted, # As in `LabelMetric`
+    ):
+        "The mean over the classes."
         return _f1(hits, support, predicted)[:, self.bins//2].mean()
 
 class BestLabelF1(LabelMetric):
     "Mean F1 of the classes present, each at its best threshold."
-    def score(self, hits, support, predicted):
-        "As in `LabelMetric`."
+    def score(self,
+        hits, # As in `LabelMetric`
+        support, # As in `LabelMetric`
+        predicted, # As in `LabelMetric`
+    ):
+        "The mean over the classes."
         return _f1(hits, support, predicted).max(1).mean()
 
 class MeanAP(LabelMetric):
     "Mean average precision of the classes present."
-    def score(self, hits, support, predicted):
-        "As in `LabelMetric`."
+    def score(self,
+        hits, # As in `LabelMetric`
+        support, # As in `LabelMetric`
+        predicted, # As in `LabelMetric`
+    ):
+        "The mean over the classes."
         found = -np.diff(hits, append=0)
         return ((found*hits/np.maximum(predicted, 1)).sum(1)/support[:, 0]).mean()
 
 def _f1(hits, support, predicted): return 2*hits/(support + predicted)
 
-# %% ../../nbs/evaluation/51b_multilabel.ipynb #eab98404
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #ea0e96ef
 _score_colors = dict(precision=OKABE_ITO[5], recall=OKABE_ITO[0], f1='k', ap=OKABE_ITO[4])
+_score_names = dict(f1='F1', ap='AP')
 
 @register_figure('label_scores', 'labels', figsize=(7, 2.6))
 def plot_label_scores(
@@ -262,16 +278,16 @@ def plot_label_scores(
     at = np.arange(len(rows))
     for j,(k,color) in enumerate(_score_colors.items()):
         y = [np.nan if r[k] is None else r[k] for r in rows]
-        ax.bar(at + .2*(j - 1.5), y, .18, color=color, label=k if k in ('precision', 'recall') else k.upper())
+        ax.bar(at + .2*(j - 1.5), y, .18, color=color, label=_score_names.get(k, k))
     names = [_short(res['grouping_meta']['classes'][i]) for i in order]
-    ax.set_xticks(at, [f'{n}\n{r["support"]:,} of {r["frequency"]:,}' for n,r in zip(names, rows)])
+    ax.set_xticks(at, [f'{n}\n{r["frequency"]:,} · {r["support"]:,}' for n,r in zip(names, rows)])
     ax.grid(False, axis='x')
-    ax.set(ylim=(0, 1.02), xlabel='test images of training images', ylabel='score',
+    ax.set(ylim=(0, 1.02), xlabel='class, its training · test images', ylabel='score',
            title=_title(results[-1], f'macro F1 {res["overall"]["macro_f1"]:.3f}'))
     ax.legend(loc='center left', bbox_to_anchor=(1, .5))
     return ax
 
-@register_figure('label_confusion', 'labels', figsize=(4.6, 3.6))
+@register_figure('label_confusion', 'labels', figsize=(4.8, 3.6))
 def plot_label_confusion(
     results, # Stages with 'labels'; the last one is drawn
     ax=None, # Axes to draw on
@@ -288,10 +304,10 @@ def plot_label_confusion(
     _write_cells(ax, image, share, '{:.2f}')
     ax.figure.colorbar(image, ax=ax, label='share of the true class', shrink=.8)
     ax.grid(False)
-    ax.set(xlabel='predicted', ylabel='true', title=_title(results[-1], 'named together'))
+    ax.set(xlabel='predicted', ylabel='true', title=_title(results[-1], 'predicted, by true label'))
     return ax
 
-# %% ../../nbs/evaluation/51b_multilabel.ipynb #6af0eb87
+# %% ../../nbs/evaluation/51b_multilabel.ipynb #3120cd95
 def plot_precision_recall(
     preds:LabelPredictions, # From `predict_labels`, with targets
     classes=None, # Names of the classes; numbers when None
@@ -307,7 +323,8 @@ def plot_precision_recall(
             color,name = OKABE_ITO[c % len(OKABE_ITO)],c if classes is None else classes[c]
             precision,recall,_ = precision_recall_curve(y[:, c], p[:, c])
             ap = _rank_scores(p[:, c], p[y[:, c], c])[1]
-            ax.step(recall, precision, where='post', color=color, lw=1.2, label=f'{name} ({ap:.3f})')
+            ax.step(recall, precision, where='post', color=color, lw=1.2,
+                    label=f'{name} ({ap:.3f})')
             if cuts is None: continue
             named = p[:, c] >= cuts[c]
             hits = (named & y[:, c]).sum()

@@ -19,7 +19,7 @@ from ..core.registry import LTSError
 from .weights import (ImbalancedLoss, WeightComputer, _check_epochs, _fail_if,
                                        create_loss, losses)
 
-# %% ../../nbs/losses/37_multilabel.ipynb #7c452a90
+# %% ../../nbs/losses/37_multilabel.ipynb #8c79f83a
 class MultiLabelLoss(ImbalancedLoss):
     "Base of the losses for several labels: mean over the classes of `costs(logits, target)`."
     def __init__(self,
@@ -30,10 +30,12 @@ class MultiLabelLoss(ImbalancedLoss):
         reduction:str='mean', # 'mean', 'sum' (over samples) or 'none' for one value a sample
         label_smoothing:float=0., # Targets move so far towards 1/2: 0 becomes half of it, 0 to 1
     ):
-        super().__init__(class_counts, num_classes, weight, reduction, label_smoothing=label_smoothing)
-        if n_samples is not None and class_counts is not None and n_samples < self.class_counts.max():
+        super().__init__(class_counts, num_classes, weight, reduction,
+                         label_smoothing=label_smoothing)
+        most = 0 if class_counts is None else int(self.class_counts.max())
+        if n_samples is not None and n_samples < max(most, 1):
             raise LTSError(f'`n_samples` ({n_samples}) is less than the samples of one class '
-                           f'({self.class_counts.max()})')
+                           f'({most})')
         self.n_samples = n_samples
 
     def costs(self,
@@ -52,7 +54,7 @@ class MultiLabelLoss(ImbalancedLoss):
         if self.reduction == 'none': return value
         return value.sum() if self.reduction == 'sum' else value.mean()
 
-# %% ../../nbs/losses/37_multilabel.ipynb #08c9d31f
+# %% ../../nbs/losses/37_multilabel.ipynb #23612184
 @patch
 def _plain(self:MultiLabelLoss, logits, target):
     "Checked plain tensors: logits in float32 or float64, targets likewise."
@@ -86,6 +88,7 @@ def _vector(self:MultiLabelLoss, name, value, most=float('inf')):
                        + (f'to {most:g}' if most < float('inf') else 'up'))
     return v
 
+# %% ../../nbs/losses/37_multilabel.ipynb #83f5a351
 @patch
 def activation(self:MultiLabelLoss,
     logits:Tensor, # Class scores, shape (batch, n_classes)
@@ -100,7 +103,7 @@ def decodes(self:MultiLabelLoss,
     "Classes more probable than not, for `Learner.get_preds`."
     return probs > .5
 
-# %% ../../nbs/losses/37_multilabel.ipynb #81ccedab
+# %% ../../nbs/losses/37_multilabel.ipynb #1b0cb9d7
 def check_multilabel_loss(
     name:str, # A name of the registry `losses` with `multilabel=True`
     class_counts=(200, 20, 1, 0), # Training samples with each class, of 300
@@ -124,6 +127,7 @@ def check_multilabel_loss(
     p = loss.activation(z)
     _fail_if(((p > .5) != (z > 0)).any(), name, '`activation` is no probability of each class')
 
+# %% ../../nbs/losses/37_multilabel.ipynb #90924d9b
 def _check_answers(name, loss, n):
     "Values and gradients stay finite at the extremes, in each precision; certainty costs nothing."
     y = torch.stack([torch.zeros(n), torch.ones(n)])
@@ -136,14 +140,16 @@ def _check_answers(name, loss, n):
             _fail_if(bad, name, f'value or gradient not finite in {dtype}')
             _fail_if(value.dtype != torch.float32, name, f'value is {value.dtype}, not float32')
     if loss.label_smoothing: return
-    _fail_if(loss(40*(2*y - 1), y).abs().max() > 1e-6, name, 'being certain and right costs something')
+    sure = loss(40*(2*y - 1), y).abs().max()
+    _fail_if(sure > 1e-6, name, 'being certain and right costs something')
 
 def _check_means(name, make, z, y):
     "One value a sample, in order; sum and mean are theirs; equal weights change nothing."
     each = make(reduction='none')(z, y)
     close = lambda a, b: torch.allclose(a, b, rtol=1e-5, atol=1e-6)
     _fail_if(each.shape != z.shape[:1], name, f"reduction='none' gives shape {tuple(each.shape)}")
-    _fail_if(not close(make(reduction='none')(z.flip(0), y.flip(0)), each.flip(0)), name, 'samples mix')
+    mixed = not close(make(reduction='none')(z.flip(0), y.flip(0)), each.flip(0))
+    _fail_if(mixed, name, 'samples mix')
     _fail_if(not close(make(reduction='sum')(z, y), each.sum()), name, 'sum is not the sum')
     _fail_if(not close(make()(z, y), each.mean()), name, 'mean is not the mean')
     even, plain = make(), make()
@@ -176,21 +182,22 @@ class MultiLabelBCE(MultiLabelLoss):
         yes, no = super().costs(z)
         return (yes if self.pos_weight is None else yes*self.pos_weight.to(z.dtype)), no
 
-# %% ../../nbs/losses/37_multilabel.ipynb #86ddd3b7
+# %% ../../nbs/losses/37_multilabel.ipynb #a4d54a2b
 @_register(source='arXiv:1708.02002')
 class MultiLabelFocal(MultiLabelLoss):
     "Focal loss of each class's sigmoid"
     @delegates(MultiLabelLoss)
     def __init__(self,
         gamma:float=2., # Focus on hard answers; 0 is binary cross-entropy
-        alpha=None, # Weight of positives, 1-alpha of negatives: 'dynamic', number(s); None is 1 and 1
+        alpha=None, # Of positives, 1-alpha of negatives: 'dynamic', number(s); None is 1 and 1
         **kwargs, # As in `MultiLabelLoss`
     ):
         super().__init__(**kwargs)
         if gamma < 0: raise LTSError(f'`gamma` ({gamma}) must be at least 0')
         if isinstance(alpha, str):
             if alpha != 'dynamic':
-                raise LTSError(f"`alpha` ({alpha!r}) must be 'dynamic', numbers from 0 to 1, or None")
+                raise LTSError(f"`alpha` ({alpha!r}) must be 'dynamic', numbers from 0 to 1, "
+                               'or None')
             alpha = 1 - self._shares("`alpha='dynamic'`")
         if alpha is not None: alpha = self._vector('alpha', alpha, 1)
         self.gamma = gamma

@@ -69,7 +69,7 @@ def add_cbam(
         net.set_submodule(name, StageCBAM(net.get_submodule(name), o['num_chs'], reduction, last))
     return [info[s-1]['module'] for s in at]
 
-# %% ../../nbs/models/25a_cbam.ipynb #c521bd39
+# %% ../../nbs/models/25a_cbam.ipynb #c2768ead
 _narrow = dict(depths=(1, 1, 1, 1), dims=(16, 16, 32, 32))
 
 @models.register('timm_cbam', source='arXiv:1807.06521',
@@ -99,6 +99,7 @@ class CBAMModel(VisionModel):
         x = F.layer_norm(x, x.shape[1:]) if self.standardize else (x - self.mean)/self.std
         return self.backbone(x)
 
+# %% ../../nbs/models/25a_cbam.ipynb #9a8a84b8
 @models.register('convnext_tiny_cbam', source='arXiv:2201.03545, arXiv:1807.06521',
                  example=models.info['timm_cbam']['example'])
 def convnext_tiny_cbam(
@@ -153,7 +154,7 @@ def attention_maps(
     return {k: AttentionMaps(seen[k, 'channel'][:, :, 0, 0], seen[k, 'spatial'][:, 0])
             for k in found}
 
-# %% ../../nbs/models/25a_cbam.ipynb #8cbf905c
+# %% ../../nbs/models/25a_cbam.ipynb #1641113a
 def show_attention(
     model:nn.Module, # As for `attention_maps`
     x:Tensor, # One image, shape (channels, height, width)
@@ -168,7 +169,8 @@ def show_attention(
     show_defects(x, masks, classes, axs[0])
     for ax,(name,m) in zip(axs[1:], maps.items()):
         im = ax.imshow(m.spatial[0], extent=(-.5, w-.5, h-.5, -.5), cmap='viridis')
-        ax.set_title(f'{name}, {" by ".join(map(str, m.spatial.shape[1:]))} places', fontsize=8, loc='left', pad=2)
+        places = ' by '.join(map(str, m.spatial.shape[1:]))
+        ax.set_title(f'{name}, {places} places', fontsize=8, loc='left', pad=2)
         fig.colorbar(im, ax=ax, shrink=.8, format='{x:.2f}')
     for ax in axs: ax.axis('off')
     return fig
