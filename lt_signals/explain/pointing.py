@@ -19,12 +19,12 @@ from ..evaluation.plots import OKABE_ITO, _short, register_figure
 from .attribution import attribute, attributions, show_attribution
 from ..models.cbam import attention_maps
 
-# %% ../../nbs/explain/62a_pointing.ipynb #f8e55ae2
+# %% ../../nbs/explain/62a_pointing.ipynb #50f2ffc8
 def pointing_game(
     maps, # A map for each image, larger where it speaks for the class, shape (n, height, width)
     masks, # Where the class is, bool, shape (n, height, width); none is empty
     tolerance:int=0, # Pixels by which the highest point may miss the mask
-) -> pd.DataFrame: # A row an image: hit, inside (share of the map in the mask), area (of the mask)
+) -> pd.DataFrame: # A row an image: hit, its chance; share of the map inside, area of the mask
     "Highest point in the mask (Zhang et al. 2018, arXiv:1608.00507); share (arXiv:1910.01279)."
     m,k = torch.as_tensor(maps).double(),torch.as_tensor(masks).bool()
     if m.ndim != 3 or m.shape != k.shape:
@@ -36,8 +36,9 @@ def pointing_game(
                        'images without the class out')
     m = m.clamp_min(0)
     total,area = m.sum((1, 2)),k.double().mean((1, 2))
-    inside = torch.where(total > 0, (m*k).sum((1, 2))/total, area)
-    return pd.DataFrame(dict(hit=_hits(m, _grow(k, tolerance)), inside=inside, area=area))
+    inside,near = torch.where(total > 0, (m*k).sum((1, 2))/total, area),_grow(k, tolerance)
+    return pd.DataFrame(dict(hit=_hits(m, near), chance=near.double().mean((1, 2)), inside=inside,
+                             area=area))
 
 def _hits(m, k):
     "Share of the highest points of each map that lie in the mask."
@@ -64,7 +65,7 @@ def cbam(
     maps = attention_maps(model, x).values()
     return torch.stack([m.upscale(x.shape[2:]) for m in maps]).prod(0)
 
-# %% ../../nbs/explain/62a_pointing.ipynb #47fb9da2
+# %% ../../nbs/explain/62a_pointing.ipynb #a6f32d0d
 def _methods(methods):
     "Label → name in `attributions`, options."
     named = {m: {} for m in ([methods] if isinstance(methods, str) else methods)} \
@@ -75,17 +76,14 @@ def _methods(methods):
         res[label] = o.pop('method', label), o
     return res
 
-def _maps(model, x, target, name, options):
-    return attribute(model, x, name, target=target, **options)
-
 def pointing_table(
     model:nn.Module, # Gives logits (batch, n_classes)
     store, # A `DefectStore` with masks
-    methods=('gradcam', 'cbam'), # Names in `attributions`, or {label: options, with the name as `method`}
+    methods=('gradcam', 'cbam'), # Names in `attributions`, or {label: options and its `method`}
     indices=None, # Images to play with; all when None
     tolerance:int=0, # As in `pointing_game`
     batch_size:int=32, # Images at a time
-) -> pd.DataFrame: # Rows (class, method): n, hit, inside, area; means over images
+) -> pd.DataFrame: # Rows (class, method): n images, and means of hit, chance, inside, area
     "How often maps hit the masks, class by class."
     indices = np.arange(len(store)) if indices is None else np.asarray(indices)
     named,rows = _methods(methods),[]
@@ -96,14 +94,16 @@ def pointing_table(
             x,k = store.take(some),store.masks(some)[:, c]
             seen = k.flatten(1).any(1) # a class may be known without its place
             for label,(name,options) in named.items():
-                if seen.any(): games[label].append(
-                    pointing_game(_maps(model, x[seen], c, name, options).cpu(), k[seen], tolerance))
+                if not seen.any(): continue
+                maps = attribute(model, x[seen], name, target=c, **options)
+                games[label].append(pointing_game(maps.cpu(), k[seen], tolerance))
         for label,g in games.items():
-            if g: rows.append(dict({'class': cls, 'method': label}, n=sum(map(len, g)), **pd.concat(g).mean()))
+            names = {'class': cls, 'method': label}
+            if g: rows.append(names | dict(n=sum(map(len, g)), **pd.concat(g).mean()))
     if not rows: raise LTSError('`indices` has no image with a mask: there is nothing to point at')
     return pd.DataFrame(rows).set_index(['class', 'method'])
 
-# %% ../../nbs/explain/62a_pointing.ipynb #4d1e2d2e
+# %% ../../nbs/explain/62a_pointing.ipynb #faa4a81f
 def show_pointing(
     model:nn.Module, # As for `pointing_table`
     store, # A `DefectStore`, best with masks
@@ -112,26 +112,28 @@ def show_pointing(
     methods=('gradcam', 'cbam'), # As for `pointing_table`
     width:float=8., # Width of the figure, inches
 ): # Figure
-    "Draw images with their masks, and beside each the maps of several methods; dots mark the highest points."
+    "Draw images and masks, and beside each the maps of several methods; rings: highest points."
     c = store.classes.index(target) if target in store.classes else target
     if c not in range(len(store.classes)):
-        raise LTSError(f'`target` ({target!r}) must be one of {", ".join(store.classes)}, or a number')
+        raise LTSError(f'`target` ({target!r}) must be one of {", ".join(store.classes)}, or a '
+                       'number')
     i = np.flatnonzero(store.labels[:, c])[:3] if indices is None else np.asarray(indices)
     x,named = store.take(i),_methods(methods)
-    masks = [None]*len(i) if store._masks is None else store.masks(i)[:, c:c+1]
+    masks = store.masks(i)[:, c:c+1] if store.has_masks else [None]*len(i)
     h,w,cols = *store.shape[1:],len(named) + 1
     fig,axs = plt.subplots(len(i), cols, squeeze=False, layout='constrained',
                            figsize=(width, len(i)*(width/cols*h/w + .08) + .3))
     for row,image,m in zip(axs, x, masks): show_defects(image, m, ax=row[0])
     for col,(label,(name,options)) in zip(axs[:, 1:].T, named.items()):
-        for ax,m,image in zip(col, _maps(model, x, c, name, options), x):
+        for ax,m,image in zip(col, attribute(model, x, name, target=c, **options).cpu(), x):
             show_attribution(m, image, ax)
-            ax.plot(*np.unravel_index(int(m.argmax()), m.shape)[::-1], 'o', ms=5, mfc='none', mec='k')
+            down,along = divmod(int(m.argmax()), m.shape[1])
+            ax.plot(along, down, 'o', ms=5, mfc='none', mec='k')
     for ax in axs.flat: ax.axis('off')
     for ax,label in zip(axs[0], [store.classes[c], *named]): ax.set_title(label, fontsize=9)
     return fig
 
-# %% ../../nbs/explain/62a_pointing.ipynb #519f3a49
+# %% ../../nbs/explain/62a_pointing.ipynb #696796e7
 @register_figure('pointing', 'pointing', figsize=(7, 2.6))
 def plot_pointing(
     results, # Stages with 'pointing', the records of a `pointing_table`; the last one is drawn
@@ -140,12 +142,12 @@ def plot_pointing(
     "Share of images whose map points at the defect, by class and method, beside chance."
     df = pd.DataFrame(results[-1]['pointing'])
     classes,methods = (list(dict.fromkeys(df[k])) for k in ('class', 'method'))
-    hit,area = (df.pivot(index='class', columns='method', values=v).loc[classes, methods].to_numpy()
-                for v in ('hit', 'area'))
+    hit,chance = (df.pivot(index='class', columns='method', values=v).loc[classes, methods]
+                  .to_numpy() for v in ('hit', 'chance'))
     at,wide = np.arange(len(classes)),.8/len(methods)
     for j,(m,color) in enumerate(zip(methods, OKABE_ITO)):
         ax.bar(at + wide*(j - (len(methods) - 1)/2), hit[:, j], .92*wide, color=color, label=m)
-    ax.hlines(area[:, 0], at - .45, at + .45, color='k', lw=1, ls='--', label='chance')
+    ax.hlines(chance[:, 0], at - .45, at + .45, color='k', lw=1, ls='--', label='chance')
     ax.set_xticks(at, [_short(c) for c in classes])
     ax.grid(False, axis='x')
     ax.set(ylim=(0, 1.02), ylabel='highest point in the mask')
