@@ -28,7 +28,7 @@ from ..models.layers import create_model, get_base_model, load_models, models
 from .experiment import Task, data_seed, load_model, load_run, tasks
 from .stages import Stage2, emitter_learner
 
-# %% ../../nbs/training/43b_defects.ipynb #e90f9d39
+# %% ../../nbs/training/43b_defects.ipynb #bab2b841
 _image_modules = 'lt_signals.models.vision', 'lt_signals.models.cbam'
 
 def image_network(
@@ -40,18 +40,19 @@ def image_network(
     "A network for images, by name."
     able = [k for k in load_models() if models[k].__module__ in _image_modules]
     if models[name] and name not in able: # unknown names are told as such
-        raise ConfigError(f'`model.name` ({name!r}) is for I/Q, and the data are images; use one of '
-                          + ', '.join(able))
+        raise ConfigError(f'`model.name` ({name!r}) is for I/Q, and the data are images; use one '
+                          f'of {", ".join(able)}')
     return create_model(name, n_classes, shape[0], **{'image_size': list(shape[1:]), **options})
 
 def _check_label_loss(name):
     "Refuse a loss whose classes exclude each other."
-    if not isinstance(name, str) or load_losses()[name] and losses.info[name].get('multilabel'): return
+    if not isinstance(name, str): return
+    if load_losses()[name] and losses.info[name].get('multilabel'): return
     able = [k for k in losses if losses.info[k].get('multilabel')]
-    raise ConfigError(f'the loss {name!r} is for classes that exclude each other; for several labels '
-                      f'use {", ".join(able)}')
+    raise ConfigError(f'the loss {name!r} is for classes that exclude each other; for several '
+                      f'labels use {", ".join(able)}')
 
-# %% ../../nbs/training/43b_defects.ipynb #3703cdf4
+# %% ../../nbs/training/43b_defects.ipynb #341ea6ba
 def defects_learner(
     dls, # From `build_dataloaders`, with multi-hot labels
     model='resnet10_cbam', # A name of the registry `models`, or a module
@@ -66,20 +67,22 @@ def defects_learner(
     if isinstance(model, str):
         model = image_network(model, dls.c, tuple(dls.store.take([0]).shape[1:]), **kwargs)
     elif kwargs: raise ConfigError(f'options {sorted(kwargs)} are for a model given by name')
-    if isinstance(loss, str): loss_options = {'n_samples': len(dls.train.labels), **(loss_options or {})}
+    if isinstance(loss, str):
+        loss_options = {'n_samples': len(dls.train.labels), **(loss_options or {})}
     if metrics is None: metrics = [BestLabelF1(), MacroLabelF1(), MeanAP()]
     return emitter_learner(dls, model, loss, weights, metrics, loss_options)
 
-# %% ../../nbs/training/43b_defects.ipynb #a35e3200
+# %% ../../nbs/training/43b_defects.ipynb #2890a0e7
 def judge_labels(
     learn, # A `Learner` on loaders with validation and (where there is one) test part
     analyzer:MultiLabelAnalyzer=None, # Scores predictions; of the training part when None
-) -> dict: # 'thresholds'; 'labels', 'labels_valid': analyses of test (else validation) and validation; 'rows'
+) -> dict: # thresholds, rows; labels (analysis of test, else validation), labels_valid
     "Scores of the model as it is, at thresholds that validation chooses."
     dls = learn.dls
     if analyzer is None:
         analyzer = MultiLabelAnalyzer(dls.class_counts, len(dls.train.labels), list(dls.vocab))
-    preds = {p: predict_labels(learn, dl) for p,dl in zip(('valid', 'test'), dls.loaders[1:]) if len(dl)}
+    parts = zip(('valid', 'test'), dls.loaders[1:])
+    preds = {p: predict_labels(learn, dl) for p,dl in parts if len(dl)}
     t = choose_thresholds(preds['valid'].targets, preds['valid'].probs)
     parts = {p: analyzer.analyze(o, t) for p,o in preds.items()}
     return dict(thresholds=dict(zip(map(str, dls.vocab), t.tolist())),
@@ -89,20 +92,20 @@ def judge_labels(
 def label_row(
     analysis:dict, # From `MultiLabelAnalyzer`
 ) -> dict: # Fractions; None where a group has no positive
-    "The short form of an analysis: F1 of all classes, of groups and of all answers, AP, exact match."
+    "The short form of an analysis: mean F1 of classes and groups, AP, exact match, Hamming loss."
     o, groups = analysis['overall'], analysis['group_wise']
     many, medium, few = (groups[k]['f1'] for k in ('majority', 'medium', 'minority'))
     return dict(macro_f1=o['macro_f1'], many=many, medium=medium, few=few, micro_f1=o['micro_f1'],
                 mean_ap=o['macro_ap'], exact=o['exact_match'], hamming=o['hamming_loss'])
 
-# %% ../../nbs/training/43b_defects.ipynb #92854167
+# %% ../../nbs/training/43b_defects.ipynb #e48d7bb7
 def _open_images(cfg):
     "Images of `data.path`."
     d, o = cfg.data, cfg.defects
     for k in ('path_test', 'target_length', 'imbalance_ratio'):
         if getattr(d, k) is not None:
-            raise ConfigError(f'`data.{k}` ({getattr(d, k)}) is for signals of one class each; the task '
-                              'defects does without it')
+            raise ConfigError(f'`data.{k}` ({getattr(d, k)}) is for signals of one class each; the '
+                              'task defects does without it')
     if d.path is None:
         return synth_plates(o.n, (o.height, o.width), contrast=o.contrast, clutter=o.clutter,
                             seed=data_seed(cfg))
@@ -177,12 +180,12 @@ def model(self:Defects, results):
     options = {k: v for k,v in m.options.items() if k != 'pretrained'}
     return image_network(m.name, len(results['classes']), results['shape'], **options)
 
-# %% ../../nbs/training/43b_defects.ipynb #501b4537
+# %% ../../nbs/training/43b_defects.ipynb #6100bef1
 def label_images(
     path, # Folder of a run of the task defects
     images, # A store, or a folder of images of one size
     batch_size:int=16, # Images a batch
-) -> pd.DataFrame: # A row an image: its name, 'labels' (names joined by commas), probability of each class
+) -> pd.DataFrame: # A row an image: its name, 'labels' as text, probability of each class
     "What a trained network finds on images, at the thresholds of its run."
     res = load_run(path)
     t = res['stages'][-1]['thresholds']
