@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['summarize_command', 'synth_command', 'convert_command', 'pis_command', 'perturb_command', 'detect_command',
-           'prepare_overrides', 'defaults_for', 'train_cli']
+           'plates_command', 'prepare_overrides', 'defaults_for', 'train_cli']
 
-# %% ../../nbs/apps/70_cli.ipynb #8cb9ff45
+# %% ../../nbs/apps/70_cli.ipynb #edfe81f0
 import re, sys, warnings
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -18,10 +18,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from ..core.config import Config, check_names, config_help, make_config
+from ..core.config import Config, check_names, config_help, make_config, real_names
 from ..core.registry import ConfigError, LTSError
 
-# %% ../../nbs/apps/70_cli.ipynb #71a6aeaa
+# %% ../../nbs/apps/70_cli.ipynb #b8fea6af
 def _is_free_form(key, cls=Config):
     "Whether the dotted name `key` is at or below a field that takes any mapping."
     head, _, rest = key.partition('.')
@@ -31,20 +31,24 @@ def _is_free_form(key, cls=Config):
 def prepare_overrides(
     args:list, # Arguments of the command line
 ) -> list: # Arguments for Hydra
-    "Check names and values of the overrides, and mark new keys of free-form fields."
-    res = []
+    "Check names and values of the overrides, replace other names, mark keys of free-form fields."
+    res, task = [], next((a[5:] for a in args if a.startswith('task=')), None)
     for a in args:
-        key, eq, _ = a.partition('=')
+        key, eq, value = a.partition('=')
         if not eq or key.startswith(('-', '+', '~', 'hydra')): res.append(a); continue
-        try: parsed = OverridesParser.create().parse_override(a)
-        except HydraException:
-            raise ConfigError(f'cannot read {a!r}; quote lists and mappings for the shell: '
-                              "'data.augment=[IQSwap]'") from None
-        check_names({key: None})
-        if _is_free_form(key): a = f'++{a}'
-        elif not parsed.is_sweep_override(): make_config({key: parsed.value()})
-        res.append(a)
+        for k,v in real_names(key, value, task).items(): res.append(_override(k, f'{k}={v}'))
     return res
+
+def _override(key, a):
+    "An override for Hydra, checked."
+    try: parsed = OverridesParser.create().parse_override(a)
+    except HydraException:
+        raise ConfigError(f'cannot read {a!r}; quote lists and mappings for the shell: '
+                          "'data.augment=[IQSwap]'") from None
+    check_names({key: None})
+    if _is_free_form(key): return f'++{a}'
+    if not parsed.is_sweep_override(): make_config({key: parsed.value()})
+    return a
 
 # %% ../../nbs/apps/70_cli.ipynb #5234ec01
 def defaults_for(
@@ -57,13 +61,15 @@ def defaults_for(
                           'command to each')
     return make_config(given)
 
-# %% ../../nbs/apps/70_cli.ipynb #2a4b87e7
+# %% ../../nbs/apps/70_cli.ipynb #527f4efc
 _help = '''Train a classifier of signals in stages; any field below can be given as name=value.
 
   lts_train                                             the synthetic emitters
   lts_train data.path=recordings                        a file or folder of your own
   lts_train task=amc                                    modulation and SNR of a synthetic set
   lts_train task=amc data.path=RML2018.h5 model.name=resnet18 'amc.mods=[digital]'
+  lts_train task=defects                                which defects an image shows, on synthetic plates
+  lts_train task=defects data.path=severstal model.name=convnext_tiny_cbam loss.type=focal loss.alpha=dynamic
   lts_train training.epochs=40 loss.name=LogitAdjustment
   lts_train loss.name=LDAM model.options.head=cosine loss.drw_start=.8 stage3.mode=logit_adjust
   lts_train -m seed=1,2,3                               several runs, one after the other
@@ -88,7 +94,7 @@ def _register_config(cfg):
                                              {'override hydra/hydra_logging': 'none'}],
                                 'hydra': off})
 
-# %% ../../nbs/apps/70_cli.ipynb #4000f0b4
+# %% ../../nbs/apps/70_cli.ipynb #b29c3763
 def _fail(e): print(f'lts_train: {e}', file=sys.stderr); sys.exit(1)
 
 def _quiet():
@@ -102,7 +108,9 @@ def train_cli(
     "Entry point of `lts_train`."
     _quiet()
     args = sys.argv[1:] if args is None else args
-    try: sys.argv[1:], cfg = prepare_overrides(args), defaults_for(args)
+    try:
+        sys.argv[1:] = prepare_overrides(args)
+        cfg = defaults_for(sys.argv[1:])
     except LTSError as e: _fail(e)
     _register_config(cfg)
 
@@ -113,7 +121,7 @@ def train_cli(
         except LTSError as e: _fail(e)
     _main()
 
-# %% ../../nbs/apps/70_cli.ipynb #2edc8490
+# %% ../../nbs/apps/70_cli.ipynb #ebe183ef
 def _entry(name, module):
     "The entry point of the command `lts_<name>`, which lives in a module of this package."
     def run():
@@ -127,3 +135,4 @@ convert_command = _entry('convert', 'data.constellation')
 pis_command = _entry('pis', 'explain.pis')
 perturb_command = _entry('perturb', 'explain.perturbed')
 detect_command = _entry('detect', 'apps.detect')
+plates_command = _entry('plates', 'data.plates')

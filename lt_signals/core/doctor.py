@@ -72,7 +72,7 @@ def _device(device):
 _gpu_remedy = ('train with device=cpu, or install the torch build that fits the driver '
                '(https://pytorch.org/get-started)')
 
-# %% ../../nbs/core/03_doctor.ipynb #a8a7cfb3
+# %% ../../nbs/core/03_doctor.ipynb #7375cf28
 def _step(device, model, loss='CrossEntropy', head='linear'):
     "One forward and backward pass on random signals; the loss."
     from lt_signals.losses.weights import create_loss, losses
@@ -85,6 +85,7 @@ def _step(device, model, loss='CrossEntropy', head='linear'):
     net = create_model(model, num_classes=4, in_channels=2, head=head, **options).to(device)
     criterion = create_loss(loss, counts, 4, **losses.info.get(loss, {}).get('example', {})).to(device)
     x, y = torch.randn(8, 2, 256, device=device), torch.arange(8, device=device) % 4
+    if losses.info.get(loss, {}).get('multilabel'): y = torch.nn.functional.one_hot(y, 4).float()
     value = criterion(net(x), y)
     value.backward()
     if not all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None):
@@ -113,11 +114,11 @@ def _split():
     if sum(map(len, sides)) != len(set.union(*sides)): raise LTSError('a recording is on two sides')
     return 'recordings stay on one side, ' + '/'.join(str(len(p)) for p in parts)
 
-# %% ../../nbs/core/03_doctor.ipynb #8ae0e31a
+# %% ../../nbs/core/03_doctor.ipynb #9986b3e0
 def _registry_checks(device):
     from lt_signals.data.io import readers
     from lt_signals.data.samplers import check_sampler, samplers
-    from lt_signals.data.transforms import check_transform, transforms
+    from lt_signals.data.transforms import check_transform, load_transforms
     from lt_signals.losses.weights import load_losses, losses
     from lt_signals.models.heads import heads
     from lt_signals.models.layers import load_models, models
@@ -127,7 +128,7 @@ def _registry_checks(device):
     yield 'readers', lambda: ', '.join(readers), ''
     yield 'split', _split, ''
     for n in samplers: yield f'sampler {n}', lambda n=n: check_sampler(n), ''
-    for n in transforms: yield f'transform {n}', lambda n=n: check_transform(n, device), ''
+    for n in load_transforms(): yield f'transform {n}', lambda n=n: check_transform(n, device), ''
     for n in models: yield f'model {n}', lambda n=n: _step(device, n), ''
     for n in heads: yield f'head {n}', lambda n=n: _step(device, 'ResNet1D', head=n), ''
     for n in losses: yield f'loss {n}', lambda n=n: _loss_step(device, n), ''

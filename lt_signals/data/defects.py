@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['annotation_layouts', 'encode_rle', 'decode_rle', 'MaskRuns', 'Annotations', 'read_kaggle', 'read_label_table',
-           'read_supervisely', 'BitmapMasks', 'TensorPlate', 'DefectStore', 'show_defects', 'open_defects']
+           'read_supervisely', 'BitmapMasks', 'TensorPlate', 'DefectStore', 'show_defects', 'open_defects',
+           'open_images']
 
 # %% ../../nbs/data/18_defects.ipynb #cbf11bb0
 import base64, copy, io, json, os, re, zlib
@@ -401,10 +402,10 @@ class _Files:
             x = np.asarray(image.convert(mode))
         return x if x.ndim == 2 else x.transpose(2, 0, 1)
 
-# %% ../../nbs/data/18_defects.ipynb #610b8ee3
+# %% ../../nbs/data/18_defects.ipynb #8e909534
 class DefectStore(_Stored):
     "Images with multi-hot labels, and with masks where they are known."
-    sample_type = TensorPlate
+    sample_type,value_bytes = TensorPlate,1 # Type of one image; bytes that hold a value
     def __init__(self,
         images, # uint8 tensor (n, channels, height, width), or what has `shape` and `read(rows)`
         notes:Annotations, # What is known about them
@@ -419,6 +420,11 @@ class DefectStore(_Stored):
     def _describe(self, labels, classes, meta, rows, shape):
         super()._describe(labels, classes, meta, rows, shape)
         self.labels = self.labels.astype(np.float32)
+
+    @property
+    def has_masks(self):
+        "Whether it is known where the defects are."
+        return self._masks is not None
 
     @property
     def class_counts(self):
@@ -471,6 +477,19 @@ def from_arrays(cls:DefectStore,
     if isinstance(masks, (np.ndarray, Tensor)): masks = MaskRuns.from_masks(masks)
     names = [f'{i:06d}' for i in range(len(x))]
     return cls(x, Annotations(names, y, classes, masks, None if meta is None else pd.DataFrame(meta)))
+
+# %% ../../nbs/data/18_defects.ipynb #b7a473f4
+@patch
+def unlabelled(self:DefectStore,
+    images, # Images (1 or 3, height, width) from 0 to 1, or (image, …) pairs
+) -> DefectStore: # In memory, with the classes of this store
+    "Other images, to be predicted."
+    x = [torch.as_tensor(i[0] if isinstance(i, tuple) else i).as_subclass(Tensor) for i in images]
+    if bad := [tuple(i.shape) for i in x if i.ndim != 3 or len(i) != self.n_channels]:
+        raise LTSError(f'`images` has one of shape {bad[0]}; it must be ({self.n_channels}, height, '
+                       'width)')
+    x = torch.stack(x).float().mul(255).round().clamp(0, 255).to(torch.uint8)
+    return type(self).from_arrays(x.cpu(), np.full((len(x), self.n_classes), -1), self.classes)
 
 # %% ../../nbs/data/18_defects.ipynb #d3fb767c
 _colors = '#56B4E9', '#E69F00', '#D55E00', '#009E73', '#CC79A7', '#F0E442', '#0072B2'
@@ -574,3 +593,16 @@ def _find_images(path, notes, images):
 
 def _image_size(file):
     with file_errors(file), Image.open(file) as image: return image.height, image.width
+
+# %% ../../nbs/data/18_defects.ipynb #0e5800aa
+def open_images(
+    folder, # Folder of images of one size
+    classes, # Names of the classes that are to be told
+    channels:int=1, # 1: grey, 3: colour
+) -> DefectStore: # Nothing is decoded yet; every label is -1
+    "Open images of which nothing is known."
+    names = _list_images(folder := Path(folder).expanduser())
+    if not names: raise SignalFileError(folder, 'holds no image.', remedy='name the folder of images.')
+    y = np.full((len(names), len(classes)), -1, np.float32)
+    files = _Files(folder, names, (channels, *_image_size(folder/names[0])))
+    return DefectStore(files, Annotations(names, y, list(classes), None))

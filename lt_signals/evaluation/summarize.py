@@ -7,7 +7,7 @@ __all__ = ['RANKED', 'GROUPS', 'METRICS', 'find_runs', 'check_metric', 'stage_sc
            'read_run', 'collect_runs', 'Difference', 'paired_difference', 'holm', 'find_baseline', 'Comparison', 'Best',
            'markdown_table', 'Summary', 'summarize', 'SummarizeConfig', 'summarize_cli']
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #4a242923
+# %% ../../nbs/evaluation/55_summarize.ipynb #65ddba57
 import hashlib, json, os, re, shlex
 from collections import Counter
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy import stats
 
-from ..core.config import check_names, describe_config, opt, run_command
+from ..core.config import check_names, describe_config, make_config, opt, run_command
 from ..core.registry import ConfigError, LTSError, write_atomically
-from .metrics import summary_row
+from .metrics import harmonic_mean, summary_row
 from .plots import plot_method_comparison
 from ..training.experiment import RunFolder
 
@@ -52,7 +52,7 @@ def find_runs(
         for a in at: found.update(_runs_below(Path(a)))
     return sorted(found)
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #ac7cb8d2
+# %% ../../nbs/evaluation/55_summarize.ipynb #06b5e993
 RANKED = ['OA', 'mAcc', 'Macro-F1', 'HM']
 GROUPS = ['many', 'medium', 'few']
 METRICS = [*RANKED, *GROUPS, 'worst', 'AUROC', 'ECE']
@@ -69,10 +69,19 @@ def stage_scores(
     analysis:dict, # From `ClassificationAnalyzer.analyze_predictions`
 ) -> dict: # Name of the metric → fraction, None where undefined
     "The scores of `METRICS` that an analysis has; it has no ECE."
+    if 'exact_match' in analysis['overall']: return _label_scores(analysis)
     o, row = analysis['overall'], summary_row(analysis)
     return {'OA': o['accuracy'], 'mAcc': o['balanced_accuracy'], 'Macro-F1': o['macro_f1'],
             'HM': row['HM'], **{g: row[g] for g in GROUPS},
             'worst': analysis['worst_class_recall'], 'AUROC': o['macro_auroc']}
+
+def _label_scores(analysis):
+    "The same of an analysis of several labels: OA is the exact match, groups and worst class are F1."
+    o, f1 = analysis['overall'], [c['f1'] for c in analysis['per_class'].values()]
+    many, medium, few = (analysis['group_wise'][k]['f1'] for k in ('majority', 'medium', 'minority'))
+    return {'OA': o['exact_match'], 'mAcc': o['macro_recall'], 'Macro-F1': o['macro_f1'],
+            'HM': harmonic_mean(many, few), 'many': many, 'medium': medium, 'few': few,
+            'worst': min(v for v in f1 if v is not None), 'AUROC': o['macro_auroc']}
 
 # %% ../../nbs/evaluation/55_summarize.ipynb #a6fca844
 def _read_results(path):
@@ -84,10 +93,14 @@ def _read_results(path):
         at = text.rfind(']', m.end(), end) + 1
     return json.loads(''.join([*kept, text[at:]]))
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #1cfec32d
+# %% ../../nbs/evaluation/55_summarize.ipynb #32c87bc0
 _data_fields = ('task', 'data.path', 'data.format', 'data.options', 'data.path_test',
                 'data.val_ratio', 'data.test_ratio', 'data.group', 'data.stratify',
-                'data.imbalance_ratio', 'synth', 'evaluation')
+                'data.imbalance_ratio', 'synth', 'defects.n', 'defects.height', 'defects.width',
+                'defects.contrast', 'defects.clutter', 'defects.channels', 'defects.keep_clean',
+                'evaluation')
+_synthetic = ('synth', 'defects.n', 'defects.height', 'defects.width', 'defects.contrast',
+              'defects.clutter') # of no effect where there is a path
 _no_effect = ('exp_name', 'out_dir', 'seed', 'device', 'threads', 'resume', 'progress',
               'data.in_memory', 'visualization')
 _no_method = (*_data_fields, *_no_effect, 'data.seed')
@@ -105,9 +118,10 @@ def _flat(d, prefix=''):
             (_flat(v, f'{prefix}{k}.') if isinstance(v, dict) else {prefix+k: v}).items()}
 
 @cache
-def _defaults():
-    "The default of every field of `Config` by its dotted name; free-form fields have none."
-    return {k: v for k,_,v,_ in describe_config() if v != {}}
+def _defaults(task=None):
+    "The default of every field of `Config` by its dotted name; options of names have none."
+    rows = describe_config(make_config({'task': task} if task else {}))
+    return {k2: v2 for k,_,v,_ in rows if not k.endswith('options') for k2,v2 in _flat({k: v}).items()}
 
 # %% ../../nbs/evaluation/55_summarize.ipynb #7e51e832
 def config_until(
@@ -121,7 +135,7 @@ def config_until(
     if 'stage3' in gone: cfg['stage3.mode'] = 'none'
     return cfg
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #7222433b
+# %% ../../nbs/evaluation/55_summarize.ipynb #a54025d3
 def _hydra_value(v):
     "A value as text for Hydra's command line."
     if v is None: return 'null'
@@ -142,27 +156,33 @@ def train_command(
     cfg:dict, # Configuration with dotted names
 ) -> str: # For a shell
     "The `lts_train` that repeats a configuration, by its fields that are not at their default."
-    given = [f'{k}={_hydra_value(v)}' for k,v in _without(cfg, _no_effect).items()
-             if k not in _defaults() or v != _defaults()[k]]
+    task, fields = cfg.get('task'), _without(cfg, _no_effect)
+    default = {**_defaults(task), 'task': _defaults()['task']}
+    given = [f'{k}={_hydra_value(v)}' for k,v in fields.items() if k not in default or v != default[k]]
     return shlex.join(['lts_train', *given])
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #9ecf7723
+# %% ../../nbs/evaluation/55_summarize.ipynb #0136ecfa
 def _digest(o): return hashlib.sha256(json.dumps(o, sort_keys=True).encode()).hexdigest()[:12]
 
 def _data_of(res, cfg):
     "What two runs must share to stand in one table."
-    p, other = res['passport'], () if cfg['data.path'] is None else ('synth',)
+    p, other = res['passport'], () if cfg['data.path'] is None else _synthetic
     fields = {k: v for k,v in cfg.items() if _within(k, _data_fields) and not _within(k, other)}
     return dict(fields, part=res['part'], classes=len(p['classes']), signals=p['n'],
                 labels=_digest([p['classes'], p['labels_sha256']]))
 
+def _analysis(stage, part):
+    "Analysis of a part after a stage; those of several labels have keys of their own."
+    return stage.get('labels_valid' if part == 'valid' else 'labels') or stage.get(part) or {}
+
 def _stage_row(res, i):
     "The result of a run after its stage `i`."
     done, part = res['stages'][:i+1], res['part']
-    valid = stage_scores(done[-1]['valid']) if done[-1].get('valid') else {}
+    valid, tested = (_analysis(done[-1], p) for p in ('valid', part))
+    valid = stage_scores(valid) if valid else {}
     return dict(stages=' + '.join(s['mode'] for s in done[1:]), part=part,
                 last=len(done) == len(res['stages']), tested=res['passport']['parts'][part]['n'],
-                **stage_scores(done[-1][part]), ECE=(done[-1].get('calibration') or {}).get('ece'),
+                **stage_scores(tested), ECE=(done[-1].get('calibration') or {}).get('ece'),
                 **{f'valid {k}': v for k,v in valid.items()})
 
 def read_run(
@@ -171,7 +191,7 @@ def read_run(
     "The results of a run, stage by stage, each with the configuration that it depends on."
     run = RunFolder(path)
     res = _read_results(run.results)
-    if any('overall' not in s.get(res['part'], {}) for s in res['stages']):
+    if any('overall' not in _analysis(s, res['part']) for s in res['stages']):
         raise LTSError(f'a run of task {res.get("task")!r}, which has no scores of classes to rank')
     cfg = {**_defaults(), **_flat(json.loads(run.config.read_text(encoding='utf-8')))}
     facts = dict(run=run.path.name, split=_digest(res['passport']), path=str(run.path),
@@ -302,7 +322,7 @@ def holm(
     res[order] = np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)).clip(max=1)
     return res
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #79076574
+# %% ../../nbs/evaluation/55_summarize.ipynb #bd36a414
 def _some(names, most=5, sep=', '):
     "The first of many names."
     names = list(names)
@@ -316,7 +336,7 @@ def find_baseline(
     "The method to compare with."
     methods = set(results['method'])
     if name is None:
-        plain = results.query('stages == "" and loss == "CrossEntropy" and sampler == "none"')
+        plain = results.query('stages == "" and loss in ("CrossEntropy", "MultiLabelBCE") and sampler == "none"')
         found = set(plain['method'])
         if 'CrossEntropy' in found: return 'CrossEntropy'
         return found.pop() if len(found) == 1 else None

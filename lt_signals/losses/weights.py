@@ -301,15 +301,23 @@ def extra_repr(self:ImbalancedLoss):
              'total_epochs', 'start_strategy', 'end_strategy', 'cost_strategy', 'shares')
     return ', '.join(f'{k}={getattr(self, k)}' for k in shown if hasattr(self, k))
 
-# %% ../../nbs/losses/30_weights.ipynb #d7e8c661
+# %% ../../nbs/losses/30_weights.ipynb #e98a6a39
 losses = Registry('loss')
-_loss_modules = ('reweight', 'margin', 'adjust', 'cost', 'combined', 'multitask')
+_loss_modules = ('reweight', 'margin', 'adjust', 'cost', 'combined', 'multitask', 'multilabel')
 
 def load_losses() -> Registry: # `losses`, filled
     "Import every module that registers losses."
     for m in (f'lt_signals.losses.{m}' for m in _loss_modules):
         if find_spec(m): import_module(m)
     return losses
+
+def _registered(loss_name):
+    "The name under which a loss is registered, importing modules until one registers it."
+    names = [loss_name, loss_name.removesuffix('Loss'), f'{loss_name}Loss']
+    for m in (f'lt_signals.losses.{m}' for m in _loss_modules):
+        if any(n in losses for n in names): break
+        if find_spec(m): import_module(m)
+    return next((n for n in names if n in losses), loss_name)
 
 def create_loss(
     loss_name:str, # A name of the registry `losses`, or its class's name
@@ -318,11 +326,7 @@ def create_loss(
     **kwargs, # Further options of the loss, e.g. `gamma`, `tau`, `reduction`, `label_smoothing`
 ) -> ImbalancedLoss: # The loss
     "Build a registered loss."
-    names = [loss_name, loss_name.removesuffix('Loss'), f'{loss_name}Loss']
-    for m in (f'lt_signals.losses.{m}' for m in _loss_modules):
-        if any(n in losses for n in names): break
-        if find_spec(m): import_module(m)
-    make = losses[next((n for n in names if n in losses), loss_name)]
+    make = losses[_registered(loss_name)]
     known = signature(make).parameters
     bad = [k for k in kwargs if k not in known]
     if bad: raise LTSError(f'loss {loss_name!r} has no option {", ".join(map(repr, bad))}; '
@@ -371,13 +375,15 @@ def _check_epochs(name, make, z, y):
     _fail_if(not same(used.weights_at(3, 10), used.weight), name,
              '`weights_at` is not what `set_epoch` puts in force')
 
-# %% ../../nbs/losses/30_weights.ipynb #1b898edb
+# %% ../../nbs/losses/30_weights.ipynb #9c9ad3b8
 def check_loss(
     name:str, # A name of the registry `losses`
     class_counts=(200, 20, 1, 0), # Training samples per class
     **kwargs, # Further options of the loss
 ):
-    "Raise `LTSError` where a loss breaks the contract of `ImbalancedLoss`."
+    "Raise `LTSError` where a loss breaks the contract of `ImbalancedLoss`, or its own."
+    name = _registered(name)
+    if check := losses.info.get(name, {}).get('check'): return check(name, class_counts, **kwargs)
     options = {**losses.info.get(name, {}).get('example', {}), **kwargs}
     make = lambda **kw: create_loss(name, class_counts, len(class_counts), **{**options, **kw})
     loss, n = make(), len(class_counts)

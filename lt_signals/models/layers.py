@@ -31,8 +31,8 @@ def linear_head(
     "One linear layer, torch's own"
     return nn.Linear(in_features, num_classes, bias)
 
-# %% ../../nbs/models/20_layers.ipynb #7d7bc6f3
-_model_modules = ('iq', 'frequency', 'experts', 'baselines', 'dualview', 'vision')
+# %% ../../nbs/models/20_layers.ipynb #46762d06
+_model_modules = ('iq', 'frequency', 'experts', 'baselines', 'dualview', 'vision', 'cbam')
 _head_modules = ('heads',)
 
 def _find(registry, name, modules):

@@ -73,7 +73,7 @@ def make_backbone(
                        f'{patch[0]} pixels')
     return net
 
-# %% ../../nbs/models/25_vision.ipynb #ddc6504b
+# %% ../../nbs/models/25_vision.ipynb #dba8a1a2
 _narrow = dict(layers=(1, 1, 1, 1), channels=(8, 8, 8, 8), zero_init_last=False)
 
 @models.register('timm', source='doi:10.5281/zenodo.4414861',
@@ -97,7 +97,8 @@ class VisionModel(SignalModel):
         picture = Constellation(hw[0], **(render or {}))
         channels = picture.n_channels if in_channels == 2 else in_channels
         net = make_backbone(backbone, channels, hw, pretrained, **(backbone_options or {}))
-        super().__init__(net, net.num_features, num_classes, 2, dropout_rate, head, **head_options)
+        n = getattr(net, 'head_hidden_size', None) or net.num_features # some widen before the head
+        super().__init__(net, n, num_classes, 2, dropout_rate, head, **head_options)
         self.render,self.image_channels,self.image_size = picture,channels,hw
         self.fixed_size = _is_fixed(backbone)
 

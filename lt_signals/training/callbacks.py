@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SetEpoch', 'KeepBest', 'ema_decay', 'averaged_model', 'EMA', 'Mixup', 'class_loss', 'loss_parameters',
-           'ClipGradients', 'DRW', 'mixed_precision', 'save_state', 'plain', 'load_state', 'rng_state', 'set_rng_state',
-           'snapshot', 'restore', 'Checkpointer', 'starting_at', 'CalibratedHead', 'calibrate_logits', 'match_head',
-           'save_weights', 'read_weights', 'load_weights']
+           'ClipGradients', 'Accumulate', 'DRW', 'mixed_precision', 'save_state', 'plain', 'load_state', 'rng_state',
+           'set_rng_state', 'snapshot', 'restore', 'Checkpointer', 'starting_at', 'CalibratedHead', 'calibrate_logits',
+           'match_head', 'save_weights', 'read_weights', 'load_weights']
 
-# %% ../../nbs/training/41_callbacks.ipynb #122c5fb7
+# %% ../../nbs/training/41_callbacks.ipynb #d11ce58e
 import io, random, time
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from fastai.callback.core import Callback, CancelEpochException, TrainEvalCallback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.tracker import TrackerCallback
-from fastai.callback.training import GradientClip
+from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.torch_core import to_device, trainable_params
 from safetensors.torch import load_file, save as safetensors_bytes
 from torch import Tensor, nn
@@ -187,6 +187,23 @@ class ClipGradients(GradientClip):
         "As fastai's, which knows the model alone."
         nn.utils.clip_grad_norm_([*self.model.parameters(), *loss_parameters(self.loss_func)],
                                  self.max_norm, self.norm_type)
+
+# %% ../../nbs/training/41_callbacks.ipynb #b44967a4
+class Accumulate(GradientAccumulation):
+    "A step for every `n_acc` samples or more; each epoch begins without gradients."
+    def check(self,
+        n:int, # Samples of an epoch
+    ):
+        "Refuse a number that an epoch does not reach."
+        if self.n_acc > n:
+            raise ConfigError(f'`accumulate` ({self.n_acc}) is more than the {n} samples of an epoch: '
+                              'there would be no step')
+
+    def before_train(self):
+        "Forget the rest of the epoch before."
+        self.check(self.dls.train.n)
+        self.count = 0
+        self.opt.zero_grad()
 
 # %% ../../nbs/training/41_callbacks.ipynb #d87f7619
 class DRW(Callback):

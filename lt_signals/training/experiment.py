@@ -132,7 +132,7 @@ def join_stores(
     source.annotate(labels, train.classes, meta, train.sample_rate)
     return SignalStore(source, train.target_length, train.normalize)
 
-# %% ../../nbs/training/43_experiment.ipynb #aa137e0d
+# %% ../../nbs/training/43_experiment.ipynb #73a06572
 def pick_device(
     name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
 ) -> torch.device: # The device
@@ -162,7 +162,7 @@ def make_stages(
     t, s, e = cfg.training, cfg.scheduler, cfg.early_stopping
     plateau = dict(factor=s.factor, patience=s.patience) if s.name == 'plateau' else {}
     common = dict(optimizer=t.optimizer, weight_decay=t.weight_decay, grad_clip=t.grad_clip,
-                  schedule=s.name, schedule_options={**plateau, **s.options},
+                  accumulate=t.accumulate, schedule=s.name, schedule_options={**plateau, **s.options},
                   warmup_epochs=s.warmup_epochs, patience=e.patience, monitor=e.monitor)
     alphas = {k: v for k,v in asdict(cfg.sampling).items() if k != 'name'}
     stages = [Stage1(epochs=t.epochs, lr=t.lr, loss=cfg.loss.name, loss_options=cfg.loss.options,
@@ -174,9 +174,9 @@ def make_stages(
     if cfg.stage3.mode != 'none': stages.append(Stage3(**asdict(cfg.stage3)))
     return stages
 
-# %% ../../nbs/training/43_experiment.ipynb #639cd883
+# %% ../../nbs/training/43_experiment.ipynb #170a84bb
 tasks = Registry('task')
-_task_modules = 'amc', # Beside this one
+_task_modules = 'amc', 'defects' # Beside this one
 
 def find_task(
     name:str, # A name of `tasks`
@@ -210,11 +210,15 @@ class Task:
         "Model and loss."
         raise NotImplementedError
 
+    def augment(self) -> list: # As for `build_dataloaders`
+        "What training batches are changed by."
+        return self.cfg.data.augment
+
     def stages(self) -> list: # `Stage1` and so on
         "What `fit_stages` runs."
         return make_stages(self.cfg)
 
-# %% ../../nbs/training/43_experiment.ipynb #1c973f46
+# %% ../../nbs/training/43_experiment.ipynb #d96e4acf
 @patch
 def loaders(self:Task,
     device, # Where batches go
@@ -223,7 +227,7 @@ def loaders(self:Task,
     d, store = self.cfg.data, self.open()
     return build_dataloaders(
         store, targets=self.targets(store), batch_size=d.batch_size, val_ratio=d.val_ratio,
-        test_ratio=d.test_ratio, group=d.group, stratify=d.stratify, augment=d.augment,
+        test_ratio=d.test_ratio, group=d.group, stratify=d.stratify, augment=self.augment(),
         imbalance_ratio=d.imbalance_ratio, in_memory=d.in_memory, seed=data_seed(self.cfg),
         device=str(device))
 

@@ -7,7 +7,7 @@ __all__ = ['emitter_learner', 'signal_learner', 'Training', 'Stage1', 'Stage2', 
            'class_head', 'HeadPrior', 'head_prior', 'stage_callbacks', 'history_rows', 'stage_loss', 'validation_score',
            'search_tau', 'check_stages', 'run_settings', 'RunState', 'evaluate_stage', 'fit_stages']
 
-# %% ../../nbs/training/42_stages.ipynb #e84bc5fa
+# %% ../../nbs/training/42_stages.ipynb #4bf32845
 import hashlib, json, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -37,9 +37,9 @@ from ..models.heads import (LearnableScale, apply_tau_norm_to_classifier,
                                      set_batchnorm_eval, swap_classifier, tau_norm_logits)
 from ..models.layers import create_model, get_base_model
 from ..models.multitask import MultiTaskModel
-from .callbacks import (DRW, EMA, Checkpointer, ClipGradients, KeepBest, Mixup,
-                                           SetEpoch, calibrate_logits, class_loss, load_state,
-                                           load_weights, loss_parameters, match_head,
+from .callbacks import (DRW, EMA, Accumulate, Checkpointer, ClipGradients,
+                                           KeepBest, Mixup, SetEpoch, calibrate_logits, class_loss,
+                                           load_state, load_weights, loss_parameters, match_head,
                                            mixed_precision, save_state, save_weights, starting_at)
 from .distributed import SignalLearner
 from .optim import build_criterion, build_optimizer, build_scheduler_for_stage
@@ -80,7 +80,7 @@ def signal_learner(
     return SignalLearner(dls, model, loss, opt_func=build_optimizer(), metrics=metrics,
                          cbs=[SetEpoch(), *own, *(cbs or [])])
 
-# %% ../../nbs/training/42_stages.ipynb #6f204b2d
+# %% ../../nbs/training/42_stages.ipynb #0844b0f2
 @dataclass
 class Training:
     "What stages 1 and 2 have in common: the fields of one fit."
@@ -89,6 +89,7 @@ class Training:
     weight_decay:float = 1e-2 # Decoupled for AdamW
     optimizer:str = 'AdamW' # A name of the registry `optimizers`
     grad_clip:float = 1. # Largest gradient norm; 0 does not clip
+    accumulate:int = 0 # Signals whose gradients add up to one step; 0: those of a batch
     ema_decay:float = 0. # Decay of an average of the weights, as in `EMA`; 0 keeps the weights
     mixup:float = 0. # `alpha` of `Mixup`; 0 does not mix
     label_smoothing:float = 0. # Share of the target spread over all classes, by losses that can
@@ -228,11 +229,11 @@ def class_head(
     if isinstance(base, MultiTaskModel): return next(iter(base.heads.values()))
     return next(iter(find_classifier_layers(base, n_classes).values()))
 
-# %% ../../nbs/training/42_stages.ipynb #ef216a0f
+# %% ../../nbs/training/42_stages.ipynb #ac1f1534
 @dataclass
 class HeadPrior:
     "What the head of a model was trained on."
-    probs:list # Class probabilities, shape (n_classes,), summing to 1
+    probs:list # Class probabilities, shape (n_classes,), summing to 1 (not so for several labels)
     adjusted:bool = False # The loss, the head, or stage 3, has corrected for them already
 
     @property
@@ -253,14 +254,16 @@ def head_prior(
     head:nn.Module=None, # The head, which may have corrected for the prior itself
 ) -> HeadPrior: # The prior in the head
     "Class distribution that trained a head: sampler times class weights."
-    p = np.bincount(dl.labels, minlength=n_classes).astype(float)
+    y = np.asarray(dl.labels)
+    if y.ndim == 2: return HeadPrior(y.mean(0).tolist(), _adjusts_prior(loss, head))
+    p = np.bincount(y, minlength=n_classes).astype(float)
     if hasattr(dl.sampler, 'class_probs') and len(dl.sampler.class_counts) > 1:
         seen = dl.sampler.class_probs(epoch)
         p = np.pad(seen, (0, n_classes - len(seen)))
     if weight is not None: p = p*np.asarray(weight, dtype=float)
     return HeadPrior((p/p.sum()).tolist(), _adjusts_prior(loss, head))
 
-# %% ../../nbs/training/42_stages.ipynb #92670f80
+# %% ../../nbs/training/42_stages.ipynb #c1f6d147
 @contextmanager
 def _borrowed(learn, **attrs):
     "`learn` with other attributes, for the time of the context."
@@ -282,6 +285,7 @@ def stage_callbacks(
     cbs = build_scheduler_for_stage(stage.schedule, stage.epochs, warmup,
                                     monitor=stage.monitor, **stage.schedule_options)
     cbs += [KeepBest(stage.monitor), TerminateOnNaNCallback()]
+    if stage.accumulate: cbs.append(Accumulate(stage.accumulate))
     if stage.grad_clip: cbs.append(ClipGradients(stage.grad_clip))
     if stage.ema_decay: cbs.append(EMA(stage.ema_decay))
     if stage.mixup: cbs.append(Mixup(stage.mixup))
@@ -443,7 +447,7 @@ def _calibrate(learn, stage, prior, groups):
         tau['temperature'], res['ece'] = _cool(learn.model, logits, preds.targets)
     return dict(tau=tau, prior=asdict(prior), **res)
 
-# %% ../../nbs/training/42_stages.ipynb #bd3e3b06
+# %% ../../nbs/training/42_stages.ipynb #81571207
 def check_stages(
     learn, # A `Learner`
     stages, # `Stage1`, `Stage2`, `Stage3` in the order they run
@@ -469,12 +473,15 @@ def _check_tasks(learn, stages):
         raise ConfigError(f'{", ".join(later)}: stages 2 and 3 are for a model of one task with '
                           'one classifier, not for a MultiTaskModel; train it in stage 1 alone '
                           '(stage2.enabled=false, stage3.mode=none)')
+    if np.ndim(learn.dls.train.labels) == 2 and any(isinstance(s, Stage3) for s in stages):
+        raise ConfigError('stage 3 calibrates classes that exclude each other, and these images may '
+                          'show several; choose thresholds instead (stage3.mode=none)')
     loss, mixes = learn.loss_func, any(getattr(s, 'mixup', 0) for s in stages)
     if mixes and isinstance(loss, MultiTaskLoss) and loss.callbacks():
         raise ConfigError(f'`mixup` adds up losses that the weighting {loss.weighting} needs one '
                           'by one; set mixup to 0, or choose another weighting')
 
-# %% ../../nbs/training/42_stages.ipynb #4edb8ecc
+# %% ../../nbs/training/42_stages.ipynb #ae627aea
 def _check_training(s, learn, head, metrics, counts):
     "Whether the loss of this stage adjusts for the prior."
     if s.monitor not in metrics:
@@ -482,6 +489,7 @@ def _check_training(s, learn, head, metrics, counts):
                           f'{", ".join(metrics)}')
     loss = stage_loss(learn, s, counts)
     if hasattr(class_loss(loss), 'check_head'): class_loss(loss).check_head(head)
+    if s.accumulate: Accumulate(s.accumulate).check(learn.dls.train.n)
     build_optimizer(s.optimizer)
     stage_callbacks(s, counts)
     if s.sampler is not None: make_sampler(np.arange(len(counts)), s.sampler, **s.sampler_options)
