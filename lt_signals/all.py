@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/apps/79_all.ipynb #e2f50cb1
+# %% ../nbs/apps/79_all.ipynb #7b9c5374
 from .core.registry import *
 from .core.types import *
 from .core.config import *
@@ -19,6 +19,7 @@ from .data.modes import *
 from .data.longtail import *
 from .data.samplers import *
 from .data.transforms import *
+from .data.images import *
 from .data.constellation import *
 from .data.spectrogram import *
 from .data.scenes import *
@@ -33,6 +34,7 @@ from .models.experts import *
 from .models.heads import *
 from .models.init import *
 from .models.vision import *
+from .models.cbam import *
 from .models.multitask import *
 from .models.baselines import *
 from .models.dualview import *
@@ -45,16 +47,19 @@ from .losses.cost import *
 from .losses.combined import *
 from .losses.multitask import *
 from .losses.contrastive import *
+from .losses.multilabel import *
 from .training.optim import *
 from .training.callbacks import *
 from .training.stages import *
 from .training.experiment import *
 from .training.amc import *
+from .training.defects import *
 from .training.distributed import *
 from .training.detector import *
 from .evaluation.metrics import *
 from .evaluation.analysis import *
 from .evaluation.multitask import *
+from .evaluation.multilabel import *
 from .evaluation.calibration import *
 from .evaluation.diagnostics import *
 from .evaluation.plots import *
@@ -63,6 +68,7 @@ from .explain.masks import *
 from .explain.pis import *
 from .explain.perturbed import *
 from .explain.attribution import *
+from .explain.pointing import *
 from .apps.detect import *
 
 # %% ../nbs/apps/79_all.ipynb #66818e8d
