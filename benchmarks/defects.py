@@ -1,13 +1,15 @@
 """Losses for several labels on synthetic steel plates in the proportions of the real ones: F1 of each class, over seeds.
 
 Every seed draws its own plates: 2,000 to train, 800 to validate, 2,000 to test, of 48×300 pixels; the rarest of the four defects is on two of a
-hundred. Network, augmentation, optimiser, schedule and length are the same for every loss. The best epoch is that of the best macro F1 on validation
-with each class at its best threshold. Scores are kept twice: at thresholds chosen on validation, and at 1/2.
+hundred. Network, augmentation, optimiser, schedule and length are the same for every loss; of the learning rates each loss and seed takes the one that is
+better on validation. The best epoch is that of the best macro F1 on validation with each class at its best threshold. Scores are kept twice: at thresholds
+chosen on validation, and at 1/2.
 
-Finished (loss, seed) are kept in the results file and not run again. Run:
-  python benchmarks/defects.py [--seeds 0 1 2] [--losses BCE 'focal, dynamic' ...] [--out benchmarks/defects.json]
+Finished (loss, seed, rate) are kept in the results file and not run again. Run:
+  python benchmarks/defects.py [--seeds 0 1 2] [--losses BCE 'focal, dynamic' ...] [--rates 0.002 0.006] [--out benchmarks/defects.json]
 """
 import argparse, json, os, platform, time, warnings
+from itertools import product
 from pathlib import Path
 
 warnings.simplefilter('ignore')
@@ -33,7 +35,7 @@ LOSSES = {
     'class-balanced': ('MultiLabelClassBalanced', {}),
 }
 PARTS = 2000, 800, 2000
-STAGE = dict(epochs=20, lr=6e-3, weight_decay=1e-2, warmup_epochs=2, monitor='best_label_f1')
+STAGE = dict(epochs=20, weight_decay=1e-2, warmup_epochs=2, monitor='best_label_f1')
 
 
 def loaders(seed):
@@ -58,7 +60,7 @@ def scores(analysis):
         k: analysis['overall'][k] for k in ('macro_f1', 'micro_f1', 'macro_ap', 'exact_match', 'hamming_loss')}
 
 
-def run_loss(name, dls, seed):
+def run_loss(name, dls, seed, lr):
     "Train with one loss; its record."
     loss, options = LOSSES[name]
     setup_seed(seed)
@@ -66,21 +68,28 @@ def run_loss(name, dls, seed):
     learn.model.to(DEVICE)
     t = time.perf_counter()
     with learn.no_bar(), learn.no_logging():
-        stage, = fit_stages(learn, [Stage1(**STAGE)], seed=seed, judge=lambda learn, res: judge_labels(learn))
+        stage, = fit_stages(learn, [Stage1(lr=lr, **STAGE)], seed=seed, judge=lambda learn, res: judge_labels(learn))
     seconds = time.perf_counter() - t
     half = MultiLabelAnalyzer(dls.class_counts).analyze(predict_labels(learn, dls.test), .5)
-    rec = dict(loss=name, seed=seed, chosen=scores(stage['labels']), half=scores(half), thresholds=[*stage['thresholds'].values()],
+    rec = dict(loss=name, seed=seed, lr=lr, valid=max(r['best_label_f1'] for r in stage['history']), chosen=scores(stage['labels']), half=scores(half), thresholds=[*stage['thresholds'].values()],
                best_epoch=stage['best_epoch'], class_counts=[int(n) for n in dls.class_counts], parts=PARTS,
                history=[[r['train_loss'], r['best_label_f1']] for r in stage['history']], seconds=round(seconds, 1))
     for k in ('chosen', 'half'):
-        print(f'seed {seed} {name:15} {k:6} F1 ' + ' '.join(f'{100*v:5.1f}' for v in rec[k]['f1'])
+        print(f'seed {seed} {name:15} rate {lr:g} {k:6} F1 ' + ' '.join(f'{100*v:5.1f}' for v in rec[k]['f1'])
               + f'  macro {100*rec[k]["macro_f1"]:.1f}  AP ' + ' '.join(f'{100*v:5.1f}' for v in rec[k]['ap']) + f'  {seconds:.0f} s', flush=True)
     return rec
 
 
+def best_rates(records):
+    "Of each loss and seed, the record with the best score on validation."
+    by = {}
+    for r in sorted(records, key=lambda r: r['valid']): by[r['loss'], r['seed']] = r
+    return {k: by[k] for k in dict.fromkeys((r['loss'], r['seed']) for r in records)}
+
+
 def table(records):
     "Mean over seeds, and the difference to BCE on the same plates, in percent."
-    by = {(r['loss'], r['seed']): r for r in records}
+    by = best_rates(records)
     rarest = int(np.argmin(records[0]['class_counts']))
     for k in ('chosen', 'half'):
         print(f'\nthresholds {k}: F1 of the rarest class, macro F1 (difference to BCE, each seed), mean AP')
@@ -100,6 +109,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     p.add_argument('--losses', nargs='+', default=list(LOSSES), choices=list(LOSSES))
+    p.add_argument('--rates', nargs='+', type=float, default=[2e-3, 6e-3])
     p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--threads', type=int, default=os.cpu_count())
@@ -108,11 +118,12 @@ def main():
     torch.set_num_threads(args.threads)
     name = torch.cuda.get_device_name() if DEVICE.startswith('cuda') else f'{platform.machine()} CPU, {args.threads} thread(s)'
     records = json.loads(out.read_text()) if out.exists() else []
-    todo = [(l, s) for l in args.losses for s in args.seeds if (l, s) not in {(r['loss'], r['seed']) for r in records}]
-    made = {}
-    for loss, seed in todo:
+    done, made = {(r['loss'], r['seed'], r['lr']) for r in records}, {}
+    for key in product(args.losses, args.seeds, args.rates):
+        if key in done: continue
+        loss, seed, lr = key
         if seed not in made: made[seed] = loaders(seed)
-        records.append(dict(run_loss(loss, made[seed], seed), device=name, torch=torch.__version__))
+        records.append(dict(run_loss(loss, made[seed], seed, lr), device=name, torch=torch.__version__))
         write_atomically(out, '[' + ',\n'.join(json.dumps(r, ensure_ascii=False) for r in records) + ']\n')
     if records: table(records)
 
