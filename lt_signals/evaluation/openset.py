@@ -88,15 +88,18 @@ def reference_evidence(
     at = spread_samples(dls.train.labels, min(most, len(train)))
     return collect_evidence(learn, dls.valid.new(dls.store.subset(dls.train.indices[at])))
 
-# %% ../../nbs/evaluation/53_openset.ipynb #6d113ad6
+# %% ../../nbs/evaluation/53_openset.ipynb #554c29f7
 open_scores = Registry('open-set score')
 
 class OpenScore:
     "How unknown a signal looks; larger is more unknown."
-    keeps = () # What `fit` needs of the known signals: 'features', 'logits', 'labels'
+    keeps = () # What `fit` needs of the training signals: 'features', 'logits', 'labels'
+
+    def __init__(self): self.stats = {} # Tensors learned from validation signals, stored with it
 
     def fit(self,
         known:Evidence, # Of training signals, all of known classes
+        valid:Evidence=None, # Of validation signals, all of known classes; few scores use them
     ):
         "Learn what the known signals look like; returns `self`."
         return self
