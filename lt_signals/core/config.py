@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['task_defaults', 'opt', 'DataConfig', 'SynthConfig', 'ModelConfig', 'LossSection', 'SamplingConfig', 'TrainingConfig',
            'SchedulerConfig', 'EarlyStoppingConfig', 'Stage2Config', 'Stage3Config', 'EvaluationConfig',
-           'VisualizationConfig', 'AMCConfig', 'Config', 'check_names', 'make_config', 'describe_config', 'config_help',
-           'parse_arguments', 'run_command', 'config_to_json', 'config_from_json']
+           'VisualizationConfig', 'AMCConfig', 'OpenSetConfig', 'Config', 'check_names', 'make_config',
+           'describe_config', 'config_help', 'parse_arguments', 'run_command', 'config_to_json', 'config_from_json']
 
 # %% ../../nbs/core/02_config.ipynb #e9cf72ac
 import json, re, sys
@@ -168,7 +168,21 @@ class AMCConfig:
     weighting:str = opt('uncertainty', 'rule that weighs the losses, a name of `weightings`')
     weighting_options:Dict[str, Any] = opt({}, "further arguments of it, e.g. '{min_weight: 0.05}'")
 
-# %% ../../nbs/core/02_config.ipynb #9456fa80
+# %% ../../nbs/core/02_config.ipynb #34e735df
+@dataclass
+class OpenSetConfig:
+    "Unknown classes: which are kept out of training, and how signals are rejected."
+    score:Optional[str] = opt(None, 'a name of `open_scores`, e.g. knn; null: nothing is rejected')
+    options:Dict[str, Any] = opt({}, "further arguments of the score, e.g. '{k: 5}'")
+    unknown:Optional[List[str]] = opt(None, 'classes kept out of training, by name')
+    n_unknown:int = opt(0, 'without `unknown`: how many classes to keep out')
+    choose:str = opt('spread', 'which: spread (over the frequencies), random, rarest or single '
+                               '(those with one recording)')
+    tau:float = opt(0., 'take the class prior out of the logits; 0 where the loss has')
+    standardize:str = opt('class', 'score in units of the predicted class, its group, or none')
+    accept:float = opt(.95, 'share of the known validation signals that the threshold accepts')
+
+# %% ../../nbs/core/02_config.ipynb #5b14f6ea
 @dataclass
 class Config:
     "A whole run."
@@ -193,6 +207,7 @@ class Config:
     stage2:Stage2Config = field(default_factory=Stage2Config)
     stage3:Stage3Config = field(default_factory=Stage3Config)
     evaluation:EvaluationConfig = field(default_factory=EvaluationConfig)
+    openset:OpenSetConfig = field(default_factory=OpenSetConfig)
     visualization:VisualizationConfig = field(default_factory=VisualizationConfig)
 
 # %% ../../nbs/core/02_config.ipynb #b2c782f2

@@ -52,10 +52,10 @@ def find_runs(
         for a in at: found.update(_runs_below(Path(a)))
     return sorted(found)
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #ac7cb8d2
+# %% ../../nbs/evaluation/55_summarize.ipynb #ab2aac9b
 RANKED = ['OA', 'mAcc', 'Macro-F1', 'HM']
 GROUPS = ['many', 'medium', 'few']
-METRICS = [*RANKED, *GROUPS, 'worst', 'AUROC', 'ECE']
+METRICS = [*RANKED, *GROUPS, 'worst', 'AUROC', 'ECE', 'open-AUROC', 'OSCR']
 
 def check_metric(
     name:str, # As in `METRICS`, in any case, with '-' or '_'
@@ -84,10 +84,11 @@ def _read_results(path):
         at = text.rfind(']', m.end(), end) + 1
     return json.loads(''.join([*kept, text[at:]]))
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #1cfec32d
+# %% ../../nbs/evaluation/55_summarize.ipynb #4738ac4d
 _data_fields = ('task', 'data.path', 'data.format', 'data.options', 'data.path_test',
                 'data.val_ratio', 'data.test_ratio', 'data.group', 'data.stratify',
-                'data.imbalance_ratio', 'synth', 'evaluation')
+                'data.imbalance_ratio', 'synth', 'evaluation', 'openset.unknown',
+                'openset.n_unknown', 'openset.choose')
 _no_effect = ('exp_name', 'out_dir', 'seed', 'device', 'threads', 'resume', 'progress',
               'data.in_memory', 'visualization')
 _no_method = (*_data_fields, *_no_effect, 'data.seed')
@@ -146,7 +147,7 @@ def train_command(
              if k not in _defaults() or v != _defaults()[k]]
     return shlex.join(['lts_train', *given])
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #9ecf7723
+# %% ../../nbs/evaluation/55_summarize.ipynb #436589e9
 def _digest(o): return hashlib.sha256(json.dumps(o, sort_keys=True).encode()).hexdigest()[:12]
 
 def _data_of(res, cfg):
@@ -160,9 +161,11 @@ def _stage_row(res, i):
     "The result of a run after its stage `i`."
     done, part = res['stages'][:i+1], res['part']
     valid = stage_scores(done[-1]['valid']) if done[-1].get('valid') else {}
+    rejects = res.get('openset', {}) if len(done) == len(res['stages']) else {}
     return dict(stages=' + '.join(s['mode'] for s in done[1:]), part=part,
                 last=len(done) == len(res['stages']), tested=res['passport']['parts'][part]['n'],
                 **stage_scores(done[-1][part]), ECE=(done[-1].get('calibration') or {}).get('ece'),
+                **{'open-AUROC': rejects.get('auroc'), 'OSCR': rejects.get('oscr')},
                 **{f'valid {k}': v for k,v in valid.items()})
 
 def read_run(
