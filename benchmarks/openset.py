@@ -1,7 +1,7 @@
 """Open-set scores on the same features: how well unknown transmitters are told from known ones, and whether the tail pays for it.
 
 `synth`: 36 synthetic emitters of which 12, spread over the frequencies, are unknown; the others have 400 to 8 training messages; a fresh
-set of emitters for every seed. `rtl433`: the real 433 MHz recordings; the kinds of device with a single recording are unknown, the others
+set of emitters for every seed. `rtl433`: the real 433 MHz recordings; the kinds of device with one or two recordings are unknown, the others
 are split by file (found through LTS_DATA or in ../shared/data). For every seed a network is trained with each loss and every score is
 fitted to the same features: `plain`; with the class prior taken out of the logits (`prior`, tau = 1, where the loss has not done it); in
 units of the predicted class (`class`); with both. The threshold accepts 95 % of the known validation signals; unknown signals are met in
@@ -48,7 +48,7 @@ def rtl433(seed):
     "As `synth`, for the real recordings: half the files of a class train, a fifth validate, the others test."
     folder = shared_data('rtl433')
     if folder is None: raise SystemExit('the recordings are not here: set LTS_DATA, or run with --data synth')
-    split = open_split(open_signals(folder, sample_rate=250e3, window=4096, hop=4096, range_db=5), how='single', seed=seed)
+    split = open_split(open_signals(folder, sample_rate=250e3, window=4096, hop=4096, range_db=5), how='scarce', seed=seed)
     file = split.known.meta['capture'].to_numpy()
     parts = stratified_split(split.known.labels, (.5, .2, .3), groups=file, seed=seed, classes=split.known.classes)
     dls = build_dataloaders(split.known, split=parts, batch_size=64, augment=REAL, seed=seed, device=DEVICE, in_memory=True)

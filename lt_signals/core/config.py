@@ -168,7 +168,7 @@ class AMCConfig:
     weighting:str = opt('uncertainty', 'rule that weighs the losses, a name of `weightings`')
     weighting_options:Dict[str, Any] = opt({}, "further arguments of it, e.g. '{min_weight: 0.05}'")
 
-# %% ../../nbs/core/02_config.ipynb #34e735df
+# %% ../../nbs/core/02_config.ipynb #28fc2d5b
 @dataclass
 class OpenSetConfig:
     "Unknown classes: which are kept out of training, and how signals are rejected."
@@ -176,8 +176,8 @@ class OpenSetConfig:
     options:Dict[str, Any] = opt({}, "further arguments of the score, e.g. '{k: 5}'")
     unknown:Optional[List[str]] = opt(None, 'classes kept out of training, by name')
     n_unknown:int = opt(0, 'without `unknown`: how many classes to keep out')
-    choose:str = opt('spread', 'which: spread (over the frequencies), random, rarest or single '
-                               '(those with one recording)')
+    choose:str = opt('spread', 'which: spread (over the frequencies), random, rarest or scarce '
+                               '(fewer than three recordings)')
     tau:float = opt(0., 'take the class prior out of the logits; 0 where the loss has')
     standardize:str = opt('class', 'score in units of the predicted class, its group, or none')
     accept:float = opt(.95, 'share of the known validation signals that the threshold accepts')

@@ -13,17 +13,18 @@ import numpy as np
 from ..core.registry import LTSError, SplitError, seed_stream
 from .io import SignalStore
 
-# %% ../../nbs/data/13a_unknown.ipynb #937d56f8
+# %% ../../nbs/data/13a_unknown.ipynb #bc4e6975
 def openness(
     n_known:int, # Classes in training, all of which are tested
     n_unknown:int, # Further classes in the test
 ) -> float: # From 0 to below 1
     "`1 - sqrt(2*train/(test + target))`, the targets being the known (Scheirer et al. 2013, eq. 1)."
     if n_known < 1 or n_unknown < 0:
-        raise LTSError(f'`n_known` ({n_known}) must be at least 1, `n_unknown` ({n_unknown}) at least 0')
+        raise LTSError(f'`n_known` ({n_known}) must be at least 1, and `n_unknown` ({n_unknown}) at '
+                       'least 0')
     return 1 - (2*n_known/(2*n_known + n_unknown))**.5
 
-# %% ../../nbs/data/13a_unknown.ipynb #dc2f685c
+# %% ../../nbs/data/13a_unknown.ipynb #34d1219b
 def _spread(rank, n, rng):
     "One of each of `n` stretches of `rank`, in random order."
     return rng.permutation([rng.choice(part) for part in np.array_split(rank, n)])
@@ -31,26 +32,27 @@ def _spread(rank, n, rng):
 _ways = dict(spread=_spread, random=lambda rank, n, rng: rng.permutation(rank)[:n],
              rarest=lambda rank, n, rng: rank[::-1][:n])
 
-def _single(store, column):
-    "Classes all of whose signals have one value of `meta[column]`."
+def _scarce(store, least, column):
+    "Classes with fewer than `least` values of `meta[column]`."
     if column not in store.meta:
-        raise SplitError(f"`how='single'` needs the column {column!r} of `meta`, which this store lacks")
-    of = store.meta[column].to_numpy()
-    return [k for k in np.flatnonzero(store.class_counts) if len(set(of[store.labels == k])) == 1]
+        raise SplitError(f"`how='scarce'` needs the column {column!r} of `meta`, which is absent")
+    n = store.meta[column].groupby(store.labels).nunique() # a row a label
+    return [k for k in n.index[n < least] if k >= 0]
 
 def choose_unknown(
     store, # A `SignalStore`
-    n:int=None, # Classes to choose; 'single' takes all that there are when None
-    how:str='spread', # 'spread' over the frequencies, 'random', 'rarest' or 'single'
+    n:int=None, # Classes to choose; 'scarce' takes all that there are when None
+    how:str='spread', # 'spread' over the frequencies, 'random', 'rarest' or 'scarce'
     seed:int=42, # Decides between equally good choices
-    column:str='capture', # 'single': column of `meta` that tells recordings apart
+    least:int=3, # 'scarce': classes with fewer recordings
+    column:str='capture', # 'scarce': column of `meta` that tells recordings apart
 ) -> list: # Names, in the order in which they join a test of growing openness
     "Classes to be kept out of training."
     rank = np.argsort(-store.class_counts, kind='stable')
     rank = rank[store.class_counts[rank] > 0]
-    if how not in (*_ways, 'single'):
-        raise SplitError(f'`how` ({how!r}) must be one of {", ".join((*_ways, "single"))}')
-    if how == 'single': rank, how = np.array(_single(store, column), int), 'random'
+    if how not in (*_ways, 'scarce'):
+        raise SplitError(f'`how` ({how!r}) must be one of {", ".join((*_ways, "scarce"))}')
+    if how == 'scarce': rank, how = np.array(_scarce(store, least, column), int), 'random'
     n = len(rank) if n is None else n
     if not 1 <= n <= len(rank): raise SplitError(f'`n` ({n}) must be from 1 to {len(rank)}, the '
                                                  f'classes to choose from')

@@ -26,11 +26,13 @@ except ImportError:
     raise ImportError('open-set scores need the package pytorch-ood: '
                       "pip install 'lt_signals[openset]'") from None
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #bd76d125
+# %% ../../nbs/evaluation/53a_openscores.ipynb #6aa129e0
 class LogitScore(OpenScore):
     "Base of the scores that are a function of the logits alone."
     detector = None # A class of pytorch-ood with a static `score` of logits
-    def score(self, seen): return self.detector.score(seen.logits)
+    def score(self, seen):
+        "As pytorch-ood computes it."
+        return self.detector.score(seen.logits)
 
 @open_scores.register('max_softmax', source='arXiv:1610.02136')
 class MaxSoftmaxScore(LogitScore):
@@ -47,7 +49,7 @@ class EnergyScore(LogitScore):
     "Less the log-sum-exp of the logits"
     detector = EnergyBased
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #3a98bfdd
+# %% ../../nbs/evaluation/53a_openscores.ipynb #ed3d5533
 @open_scores.register('openmax', source='arXiv:1511.06233')
 class OpenMaxScore(OpenScore):
     "Probability of 'unknown' that OpenMax adds to the classes"
@@ -60,22 +62,25 @@ class OpenMaxScore(OpenScore):
         self.detector = OpenMax(None, tailsize=tail, alpha=alpha)
 
     def fit(self, known, valid=None):
+        "Fit a Weibull distribution to each class."
         with warnings.catch_warnings(): # of classes with few signals
             warnings.simplefilter('ignore', RuntimeWarning)
             self.detector.fit_logits(known.logits.double(), _all_classes(known))
         return self
 
-    def score(self, seen): return self.detector.predict_logits(seen.logits.double())
+    def score(self, seen):
+        "Probability of 'unknown'."
+        return self.detector.predict_logits(seen.logits.double())
 
 def _all_classes(known):
     "Labels of `known`, which must have every class."
     n = known.labels.bincount(minlength=known.logits.shape[1])
     if not n.all():
-        raise LTSError(f'class {int(n.argmin())} has no training signal; leave it out of the known '
-                       'classes')
+        raise LTSError(f'class {int(n.argmin())} has no training signal; leave it out of the '
+                       'known classes')
     return known.labels
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #0e73594e
+# %% ../../nbs/evaluation/53a_openscores.ipynb #19a6df33
 class FeatureScore(OpenScore):
     "Base of the scores whose detector is fitted to features and labels."
     keeps = 'features', 'labels'
@@ -84,10 +89,13 @@ class FeatureScore(OpenScore):
         self.detector = detector
 
     def fit(self, known, valid=None):
+        "Fit the detector."
         self.detector.fit_features(known.features, _all_classes(known))
         return self
 
-    def score(self, seen): return self.detector.predict_features(seen.features)
+    def score(self, seen):
+        "As pytorch-ood computes it."
+        return self.detector.predict_features(seen.features)
 
 @open_scores.register('mahalanobis', source='arXiv:1807.03888')
 class MahalanobisScore(FeatureScore):
@@ -99,7 +107,7 @@ class RelativeMahalanobisScore(FeatureScore):
     "The same, less the distance to the mean of all signals"
     def __init__(self): super().__init__(RMD(None))
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #acbec29a
+# %% ../../nbs/evaluation/53a_openscores.ipynb #ebd35dd5
 @open_scores.register('knn', source='arXiv:2204.06507')
 class KNNScore(FeatureScore):
     "Distance to the k-th nearest training signal, of features of unit length"
@@ -110,11 +118,12 @@ class KNNScore(FeatureScore):
         super().__init__(KNN(None, k=k, normalize=normalize))
 
     def fit(self, known, valid=None):
+        "Remember the training signals."
         if len(known) < self.detector.k:
             raise LTSError(f'`k` ({self.detector.k}) exceeds the {len(known)} training signals')
         return super().fit(known)
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #d24fcbb1
+# %% ../../nbs/evaluation/53a_openscores.ipynb #7f30e163
 @open_scores.register('prototype', source='arXiv:1703.05175')
 class PrototypeScore(OpenScore):
     "Distance to the nearest class mean, which one signal is enough for"
@@ -126,6 +135,7 @@ class PrototypeScore(OpenScore):
         self.normalize = normalize
 
     def fit(self, known, valid=None):
+        "Mean of each class."
         f, y = self._plain(known.features), _all_classes(known)
         mean = f.new_zeros(known.logits.shape[1], f.shape[1]).index_add_(0, y, f)
         self.mean = self._plain(mean/y.bincount()[:, None])
@@ -137,14 +147,16 @@ class PrototypeScore(OpenScore):
         "To the mean of each class."
         return torch.cdist(self._plain(seen.features), self.mean)
 
-    def score(self, seen): return self.distances(seen).amin(1)
+    def score(self, seen):
+        "Distance to the nearest mean."
+        return self.distances(seen).amin(1)
 
     def _plain(self, f):
         "Features in float64, of unit length where asked."
         f = f.double()
         return f/f.norm(dim=1, keepdim=True).clamp_min(1e-12) if self.normalize else f
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #2381b8e5
+# %% ../../nbs/evaluation/53a_openscores.ipynb #80a503f8
 @open_scores.register('weibull', source='arXiv:1511.06233, section 2.1')
 class WeibullScore(PrototypeScore):
     "How improbable a distance is among the largest of the class (extreme-value theory)"
@@ -158,6 +170,7 @@ class WeibullScore(PrototypeScore):
         self.tail, self.least = tail, least
 
     def fit(self, known, valid=None):
+        "Shape and scale of each class."
         super().fit(known)
         own = self.distances(known).gather(1, known.labels[:, None])[:, 0].numpy()
         far = [self._farthest(own[known.labels == c]) for c in range(len(self.mean))]
@@ -166,7 +179,9 @@ class WeibullScore(PrototypeScore):
             [self._weibull(d) if len(d) >= self.least else shared for d in far]).double().T
         return self
 
-    def score(self, seen): return ((self.distances(seen)/self.scale)**self.shape).amin(1)
+    def score(self, seen):
+        "Least `-log` of the chance to lie farther out, over the classes."
+        return ((self.distances(seen)/self.scale)**self.shape).amin(1)
 
     def _farthest(self, d): return np.sort(d)[-max(1, round(self.tail*len(d))):]
 
@@ -175,7 +190,7 @@ class WeibullScore(PrototypeScore):
         shape, _, scale = weibull_min.fit(d.clip(1e-9), floc=0)
         return shape, scale
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #e30d1689
+# %% ../../nbs/evaluation/53a_openscores.ipynb #93b47a70
 def affine_head(
     head, # Features (batch, n_features) to logits
     n_features:int, # Length of a feature vector
@@ -197,20 +212,23 @@ class ViMScore(OpenScore):
     "Energy, and what of the features lies outside their main directions"
     keeps = 'features', 'labels'
     def __init__(self,
-        dims:int=None, # Main directions; the number of classes, at most half of the features, when None
+        dims:int=None, # Main directions; the number of classes, or half the features, when None
     ):
         super().__init__()
         self.dims = dims
 
     def fit(self, known, valid=None):
+        "Main directions, and how much the virtual logit weighs."
         n = known.features.shape[1]
         dims = min(known.logits.shape[1], n//2) if self.dims is None else self.dims
-        if not 0 < dims < n: raise LTSError(f'`dims` ({dims}) must be from 1 to {n-1}, the features')
+        if not 0 < dims < n: raise LTSError(f'`dims` ({dims}) must be from 1 to {n-1}')
         self.detector = ViM(None, dims, *affine_head(known.head, n, known.device))
         self.detector.fit_features(known.features, known.labels)
         return self
 
-    def score(self, seen): return self.detector.predict_features(seen.features)
+    def score(self, seen):
+        "As pytorch-ood computes it."
+        return self.detector.predict_features(seen.features)
 
 @open_scores.register('react', source='arXiv:2111.12797')
 class ReActScore(OpenScore):
@@ -223,14 +241,17 @@ class ReActScore(OpenScore):
         self.quantile = quantile
 
     def fit(self, known, valid=None):
+        "Find the value to clip at."
         head = lambda f: known.head(f.to(known.device)).cpu()
         self.detector = ReAct(lambda f: f, head, percentile=self.quantile)
         self.detector.fit_feature_maps(known.features, known.labels)
         return self
 
-    def score(self, seen): return self.detector.predict(seen.features)
+    def score(self, seen):
+        "Energy after clipping."
+        return self.detector.predict(seen.features)
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #78adeb5f
+# %% ../../nbs/evaluation/53a_openscores.ipynb #40d5b921
 @open_scores.register('odin', source='arXiv:1706.02690')
 class ODINScore(SignalScore):
     "Softmax of high temperature, after a step of the signal towards its class"
@@ -242,10 +263,11 @@ class ODINScore(SignalScore):
         self.eps, self.temperature = eps, temperature
 
     def of_batch(self, x, seen):
+        "As pytorch-ood computes it."
         model = lambda x: seen.head(seen.encode(x))
         return ODIN(model, eps=self.eps, temperature=self.temperature).predict(x)
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #1a2b7bfb
+# %% ../../nbs/evaluation/53a_openscores.ipynb #1ef1cfc4
 @open_scores.register('ensemble')
 class EnsembleScore(OpenScore):
     "Mean of several scores, in units of the known validation signals"
@@ -259,11 +281,13 @@ class EnsembleScore(OpenScore):
         self.keeps = tuple(sorted({k for m in self.members for k in m.keeps}))
 
     def fit(self, known, valid=None):
+        "Fit the members, and remember their scores of validation signals."
         for m in self.members: m.fit(known, valid)
         if valid is not None: self.stats = dict(usual=self._members(valid).sort(0)[0])
         return self
 
     def score(self, seen):
+        "Mean over the members."
         if not self.stats: raise LTSError("score 'ensemble' needs `valid` in `fit`")
         s, usual = self._members(seen), self.stats['usual']
         if self.how == 'z': return ((s - usual.mean(0))/usual.std(0).clamp_min(1e-12)).mean(1)
@@ -272,12 +296,13 @@ class EnsembleScore(OpenScore):
 
     def _members(self, seen): return torch.stack([m.score(seen).double() for m in self.members], 1)
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #2f1eed68
+# %% ../../nbs/evaluation/53a_openscores.ipynb #8d994678
 def _only(known, keeps):
     "The parts of evidence in `keeps`, and those that are no data."
     parts = {k: getattr(known, k) if k in keeps else None for k in ('features', 'labels')}
     logits = known.logits if 'logits' in keeps else torch.zeros_like(known.logits)
-    return Evidence(logits=logits, **parts, encode=known.encode, head=known.head, device=known.device)
+    return Evidence(logits=logits, **parts, encode=known.encode, head=known.head,
+                    device=known.device)
 
 def check_open_score(
     name, # A name of `open_scores`, or a score

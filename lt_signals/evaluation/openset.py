@@ -25,7 +25,7 @@ from .metrics import class_scores, class_tally, evaluating, predict
 from .plots import GROUP_COLORS, register_figure
 from ..models.layers import get_base_model
 
-# %% ../../nbs/evaluation/53_openset.ipynb #f2d1c955
+# %% ../../nbs/evaluation/53_openset.ipynb #0824d322
 @dataclass
 class Evidence:
     "What an open-set score may look at, of `n` signals."
@@ -46,7 +46,8 @@ class Evidence:
 
     def signals(self):
         "Batches of signals (batch, channels, time) on `device`, in order."
-        if self.dl is None: raise LTSError('this score looks at the signals: the evidence needs `dl`')
+        if self.dl is None:
+            raise LTSError('this score looks at the signals: the evidence needs `dl`')
         for xb,*_ in self.dl: yield xb.as_subclass(Tensor).to(self.device)
 
 # %% ../../nbs/evaluation/53_openset.ipynb #5899e33e
@@ -143,7 +144,7 @@ def create_open_score(
         if '__init__' not in str(e): raise
         raise LTSError(f'open-set score {name!r}: {str(e).split("__init__() ")[-1]}') from None
 
-# %% ../../nbs/evaluation/53_openset.ipynb #69e05914
+# %% ../../nbs/evaluation/53_openset.ipynb #cd89409b
 def _checked(scores, labels):
     "Scores and labels as numpy arrays with both sides present."
     s, y = (np.asarray(o) for o in (scores, labels))
@@ -154,20 +155,22 @@ def _checked(scores, labels):
         if not there.any(): raise LTSError(f'`labels` has no {name} signal (unknown ones are -1)')
     return s.astype(np.float64), y
 
+def _fpr95(positive, s):
+    "Share of the negative accepted where 95 % of the positive are."
+    fpr, tpr, _ = roc_curve(positive, s, drop_intermediate=False)
+    return float(fpr[np.argmax(tpr >= .95 - 1e-12)])
+
 def ranking_scores(
     scores, # Larger is more unknown, shape (n,)
     labels, # Class of each signal, -1 for unknown, shape (n,)
 ) -> dict: # 'auroc', 'aupr_out', 'aupr_in', 'fpr95_out', 'fpr95_in', from 0 to 1
     "How well scores tell unknown from known, over all thresholds (arXiv:1610.02136)."
     s, y = _checked(scores, labels)
-    def fpr95(positive, s):
-        fpr, tpr, _ = roc_curve(positive, s, drop_intermediate=False)
-        return float(fpr[np.argmax(tpr >= .95 - 1e-12)])
     fpr, tpr, _ = roc_curve(y < 0, s)
     return dict(auroc=float(auc(fpr, tpr)),
                 aupr_out=float(average_precision_score(y < 0, s)),
                 aupr_in=float(average_precision_score(y >= 0, -s)),
-                fpr95_out=fpr95(y < 0, s), fpr95_in=fpr95(y >= 0, -s))
+                fpr95_out=_fpr95(y < 0, s), fpr95_in=_fpr95(y >= 0, -s))
 
 # %% ../../nbs/evaluation/53_openset.ipynb #862c8714
 def oscr_curve(
@@ -258,7 +261,7 @@ def open_set_curves(
                 histogram=dict(edges=edges.tolist(), **{g: count(s[group == g]) for g in
                                ('many', 'medium', 'few', 'unknown') if (group == g).any()}))
 
-# %% ../../nbs/evaluation/53_openset.ipynb #459a931a
+# %% ../../nbs/evaluation/53_openset.ipynb #74327ffe
 @register_figure('open_roc', 'openset.curves', 'openset.auroc', figsize=(3.6, 3.2))
 def plot_open_roc(
     results, # Stages with 'openset'; the last one is drawn
@@ -284,25 +287,28 @@ def plot_oscr(
             label=f'{o.get("score", "score")}, OSCR {100*o["oscr"]:.1f}')
     ax.axhline(o['accuracy'], color='.6', lw=.8, ls='--')
     ax.text(1, o['accuracy'], 'accuracy without unknowns', ha='right', va='bottom', fontsize=7)
-    ax.set(xlabel='unknown signals accepted', ylabel='known signals accepted and right', ylim=(0, 1.02))
+    ax.set(xlabel='unknown signals accepted', ylabel='known signals accepted and right',
+           ylim=(0, 1.02))
     ax.legend(loc='lower right')
     return ax
 
-# %% ../../nbs/evaluation/53_openset.ipynb #f5607e9d
-@register_figure('open_scores', 'openset.curves', 'openset.auroc', figsize=(7, 2.8))
+# %% ../../nbs/evaluation/53_openset.ipynb #517bccc3
+@register_figure('open_scores', 'openset.curves', 'openset.auroc', figsize=(7, 2.6))
 def plot_open_scores(
     results, # Stages with 'openset'; the last one is drawn
     ax=None, # Axes to draw on
 ):
-    "Histograms of the score for each group of known classes and for the unknown, with the threshold."
+    "Histograms of the score: each group of known classes, the unknown, and the threshold."
     o, colors = results[-1]['openset'], GROUP_COLORS | dict(unknown='k')
     h = o['curves']['histogram']
     for g,color in colors.items():
         if g not in h: continue
-        share = np.array(h[g])/max(sum(h[g]), 1)
-        ax.stairs(share, h['edges'], color=color, fill=g == 'unknown', alpha=.25 if g == 'unknown' else 1,
-                  lw=1.4, label=g if g == 'unknown' else f'{g}: {100*o["false_rejection"][g]:.0f} % rejected')
+        alone, share = g == 'unknown', np.array(h[g])/max(sum(h[g]), 1)
+        rate = o['unknown_rejected'] if alone else o['false_rejection'][g]
+        ax.stairs(share, h['edges'], color=color, fill=alone, alpha=.25 if alone else 1, lw=1.4,
+                  label=f'{g}: {100*rate:.0f} % rejected')
     ax.axvline(o['threshold'], color='k', lw=.8, ls='--')
-    ax.set(xlabel=f'{o.get("score", "score")} (larger: more unknown)', ylabel='share of the signals')
-    ax.legend()
+    ax.set(xlabel=f'{o.get("score", "score")} (larger: more unknown)',
+           ylabel='share of the signals')
+    ax.legend(loc='center left', bbox_to_anchor=(1, .5))
     return ax

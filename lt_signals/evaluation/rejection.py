@@ -35,7 +35,7 @@ def adjust_evidence(
     head = lambda f: seen.head(f) + shift.to(f.device)
     return replace(seen, logits=seen.logits + shift, head=head)
 
-# %% ../../nbs/evaluation/53b_rejection.ipynb #c049ee4f
+# %% ../../nbs/evaluation/53b_rejection.ipynb #833602f8
 def _shrunk(value, at, n, towards, strength):
     "Means of `value` at each of `n` places, drawn towards `towards` (n,)."
     count = np.bincount(at, minlength=n)
@@ -46,7 +46,7 @@ def usual_scores(
     predicted, # Class that each was given, shape (n,)
     groups, # Group of each class, shape (n_classes,), from `class_groups`
     by:str='class', # 'class', 'group' (all classes of one alike) or 'none'
-    strength:float=20., # Signals that what a class is drawn towards counts for
+    strength:float=5., # Signals that what a class is drawn towards counts for
 ) -> tuple: # Mean and standard deviation, float64, shape (n_classes,)
     "What is usual for known signals that are taken for each class (arXiv:2107.11264)."
     if by not in ('class', 'group', 'none'):
@@ -64,7 +64,7 @@ def usual_scores(
         var = _shrunk(spread(mean), p, n, var, strength)
     return mean, np.maximum(var, 1e-12*max(s.var(), 1e-12))**.5
 
-# %% ../../nbs/evaluation/53b_rejection.ipynb #72adcd57
+# %% ../../nbs/evaluation/53b_rejection.ipynb #f25cad1b
 class OpenPredictions(NamedTuple):
     "What is said of signals, unknown being possible."
     labels: Tensor # Class number, -1 for unknown, int64 (n,)
@@ -83,7 +83,7 @@ class Rejector:
         score='energy', # A name of `open_scores`, or an `OpenScore`
         options:dict=None, # Further arguments of the score
         tau:float=0., # Strength of the prior adjustment; 0 for heads that are adjusted already
-        standardize:str='class', # Units of the score, as in `usual_scores`: 'class', 'group', 'none'
+        standardize:str='class', # Units of the score: 'class', 'group' or 'none'
         accept:float=.95, # Share of the known validation signals to accept
     ):
         if not 0 < accept < 1: raise ConfigError(f'`accept` ({accept}) must be between 0 and 1')
@@ -135,7 +135,7 @@ def predict(self:Rejector,
     s = self._in_units(self.score.score(seen), nearest)
     return OpenPredictions(nearest.where(s <= self.threshold, -1), s, nearest)
 
-# %% ../../nbs/evaluation/53b_rejection.ipynb #60307d0f
+# %% ../../nbs/evaluation/53b_rejection.ipynb #3bf1170b
 @patch
 def save(self:Rejector,
     path, # File, `.safetensors`
@@ -151,10 +151,11 @@ def save(self:Rejector,
     data = {k: v.detach().cpu().contiguous() for k,v in data.items()}
     write_atomically(path, safetensors_bytes(data, dict(rejector=json.dumps(facts))))
 
+# %% ../../nbs/evaluation/53b_rejection.ipynb #bd3e6e7c
 def _read(path):
     "Facts and tensors of a stored rejector."
     if not Path(path).is_file():
-        raise LTSError(f'{path}: there is no such file; train with openset.score=energy, or another')
+        raise LTSError(f'{path}: there is no such file; train with openset.score=knn, say')
     try:
         with safe_open(path, 'pt') as f:
             return json.loads(f.metadata()['rejector']), {k: f.get_tensor(k) for k in f.keys()}

@@ -177,7 +177,7 @@ def make_stages(
     if cfg.stage3.mode != 'none': stages.append(Stage3(**asdict(cfg.stage3)))
     return stages
 
-# %% ../../nbs/training/43_experiment.ipynb #52539eae
+# %% ../../nbs/training/43_experiment.ipynb #8eaa0d5b
 tasks = Registry('task')
 _task_modules = 'amc', # Beside this one
 
@@ -203,7 +203,7 @@ class Task:
     def opens(self):
         "Whether classes are kept out of training."
         o = self.cfg.openset
-        return bool(o.unknown or o.n_unknown or o.choose == 'single')
+        return bool(o.unknown or o.n_unknown or o.choose == 'scarce')
 
     def open(self): # A store
         "The signals of the run."
@@ -352,7 +352,7 @@ def vote_recordings(
     return dict(recordings=len(true), accuracy=res['overall']['accuracy'],
                 macro_recall=res['overall']['macro_recall'])
 
-# %% ../../nbs/training/43_experiment.ipynb #09fccb36
+# %% ../../nbs/training/43_experiment.ipynb #9492aa59
 def check_rejection(
     task:Task, # Of the run
     dls, # Its `DataLoaders`
@@ -360,8 +360,9 @@ def check_rejection(
     "Refuse what cannot reject, before anything is trained."
     o = task.cfg.openset
     if o.score is None:
-        if task.opens: raise ConfigError('classes are kept out of training, but nothing tests them: set '
-                                    '`openset.score`, e.g. openset.score=knn')
+        if task.opens:
+            raise ConfigError('classes are kept out of training, but nothing tests them: set '
+                              '`openset.score`, e.g. openset.score=knn')
         return
     Rejector(o.score, o.options, o.tau, o.standardize, o.accept) # names and ranges
     if len(dls.targets) > 1:
@@ -378,9 +379,9 @@ def reject_unknown(
 ) -> dict: # Of `evaluate_rejection`, JSON-able
     "Fit, store and judge the rejector of a run."
     o, dls, rule = task.cfg.openset, learn.dls, asdict(task.cfg.evaluation)
-    if o.tau and (learn.head_prior.adjusted or learn.head_prior.is_uniform):
+    prior = np.ones(dls.c) if learn.head_prior.adjusted else learn.head_prior.probs
+    if o.tau and np.ptp(prior) == 0:
         _log.info('openset.tau has no effect: the head is free of the class prior already')
-    prior = None if not learn.head_prior.adjusted else np.ones(dls.c)
     known, valid = reference_evidence(learn, dls), collect_evidence(learn, dls.valid)
     rejector = Rejector(o.score, o.options, o.tau, o.standardize, o.accept)
     rejector.fit(known, valid, dls.class_counts, prior, **rule).save(path, dls.vocab)
