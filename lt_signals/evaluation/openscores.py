@@ -7,7 +7,7 @@ __all__ = ['LogitScore', 'MaxSoftmaxScore', 'MaxLogitScore', 'EnergyScore', 'Ope
            'RelativeMahalanobisScore', 'KNNScore', 'PrototypeScore', 'WeibullScore', 'affine_head', 'ViMScore',
            'ReActScore', 'ODINScore', 'EnsembleScore', 'check_open_score']
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #be2526b6
+# %% ../../nbs/evaluation/53a_openscores.ipynb #af139284
 import warnings
 
 import numpy as np
@@ -19,12 +19,12 @@ from ..core.registry import LTSError
 from .openset import (Evidence, OpenScore, SignalScore, create_open_score,
                                            open_scores)
 
+# %% ../../nbs/evaluation/53a_openscores.ipynb #4a4c484d
 try:
     from pytorch_ood.detector import (KNN, ODIN, RMD, EnergyBased, Mahalanobis, MaxLogit,
                                       MaxSoftmax, OpenMax, ReAct, ViM)
-except ImportError:
-    raise ImportError('open-set scores need the package pytorch-ood: '
-                      "pip install 'lt_signals[openset]'") from None
+except ImportError as e:
+    raise LTSError("open-set scores need pytorch-ood: pip install 'lt_signals[openset]'") from e
 
 # %% ../../nbs/evaluation/53a_openscores.ipynb #6aa129e0
 class LogitScore(OpenScore):

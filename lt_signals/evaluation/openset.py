@@ -124,12 +124,12 @@ class SignalScore(OpenScore):
         "As `OpenScore.score`, from `of_batch`."
         return torch.cat([self.of_batch(x, seen).detach().float().cpu() for x in seen.signals()])
 
-# %% ../../nbs/evaluation/53_openset.ipynb #ee43f2fc
-_score_modules = 'evaluation.openscores', # And others that register scores
+# %% ../../nbs/evaluation/53_openset.ipynb #5d78c33a
+_score_modules = dict(diffusion='training.diffusion') # Of scores that need more than a network
 
 def load_open_scores() -> Registry: # `open_scores`, filled
-    "Import every module that registers scores."
-    for m in _score_modules: import_module(f'lt_signals.{m}')
+    "Import the scores that need nothing but the network."
+    import_module('lt_signals.evaluation.openscores')
     return open_scores
 
 def create_open_score(
@@ -138,7 +138,8 @@ def create_open_score(
 ) -> OpenScore: # Not yet fitted
     "Make a score by name."
     if isinstance(name, OpenScore): return name
-    if name not in open_scores: load_open_scores()
+    if name not in open_scores:
+        import_module(f'lt_signals.{_score_modules.get(name, "evaluation.openscores")}')
     try: return open_scores[name](**options)
     except TypeError as e:
         if '__init__' not in str(e): raise
@@ -261,7 +262,7 @@ def open_set_curves(
                 histogram=dict(edges=edges.tolist(), **{g: count(s[group == g]) for g in
                                ('many', 'medium', 'few', 'unknown') if (group == g).any()}))
 
-# %% ../../nbs/evaluation/53_openset.ipynb #74327ffe
+# %% ../../nbs/evaluation/53_openset.ipynb #544acc85
 @register_figure('open_roc', 'openset.curves', 'openset.auroc', figsize=(3.6, 3.2))
 def plot_open_roc(
     results, # Stages with 'openset'; the last one is drawn
@@ -272,7 +273,7 @@ def plot_open_roc(
     ax.plot(o['curves']['roc']['fpr'], o['curves']['roc']['tpr'],
             label=f'{o.get("score", "score")}, AUROC {100*o["auroc"]:.1f}')
     ax.plot([0, 1], [0, 1], color='.6', lw=.8, ls='--')
-    ax.set(xlabel='known signals rejected', ylabel='unknown signals rejected')
+    ax.set(xlabel='known rejected', ylabel='unknown rejected')
     ax.legend(loc='lower right')
     return ax
 
@@ -285,10 +286,8 @@ def plot_oscr(
     o = results[-1]['openset']
     ax.plot(o['curves']['oscr']['accepted'], o['curves']['oscr']['right'],
             label=f'{o.get("score", "score")}, OSCR {100*o["oscr"]:.1f}')
-    ax.axhline(o['accuracy'], color='.6', lw=.8, ls='--')
-    ax.text(1, o['accuracy'], 'accuracy without unknowns', ha='right', va='bottom', fontsize=7)
-    ax.set(xlabel='unknown signals accepted', ylabel='known signals accepted and right',
-           ylim=(0, 1.02))
+    ax.axhline(o['accuracy'], color='.6', lw=.8, ls='--', label='closed-set accuracy')
+    ax.set(xlabel='unknown accepted', ylabel='known accepted and right', ylim=(0, 1.02))
     ax.legend(loc='lower right')
     return ax
 

@@ -35,7 +35,7 @@ def adjust_evidence(
     head = lambda f: seen.head(f) + shift.to(f.device)
     return replace(seen, logits=seen.logits + shift, head=head)
 
-# %% ../../nbs/evaluation/53b_rejection.ipynb #833602f8
+# %% ../../nbs/evaluation/53b_rejection.ipynb #936eb10c
 def _shrunk(value, at, n, towards, strength):
     "Means of `value` at each of `n` places, drawn towards `towards` (n,)."
     count = np.bincount(at, minlength=n)
@@ -46,7 +46,7 @@ def usual_scores(
     predicted, # Class that each was given, shape (n,)
     groups, # Group of each class, shape (n_classes,), from `class_groups`
     by:str='class', # 'class', 'group' (all classes of one alike) or 'none'
-    strength:float=5., # Signals that what a class is drawn towards counts for
+    strength:float=20., # Signals that what a class is drawn towards counts for
 ) -> tuple: # Mean and standard deviation, float64, shape (n_classes,)
     "What is usual for known signals that are taken for each class (arXiv:2107.11264)."
     if by not in ('class', 'group', 'none'):
@@ -54,15 +54,14 @@ def usual_scores(
     s, p = np.asarray(scores, np.float64), np.asarray(predicted)
     _, group = np.unique(groups, return_inverse=True)
     n, g = len(group), group.max() + 1
-    mean, var = np.full(n, s.mean()), np.full(n, s.var())
-    if by == 'none': return mean, var**.5
-    spread = lambda m: (s - m[p])**2
-    mean = _shrunk(s, group[p], g, s.mean(), strength)[group]
-    var = _shrunk(spread(mean), group[p], g, s.var(), strength)[group]
+    mean, var, spread = np.full(n, s.mean()), np.full(n, s.var()), lambda m: (s - m[p])**2
+    if by != 'none':
+        mean = _shrunk(s, group[p], g, s.mean(), strength)[group]
+        var = _shrunk(spread(mean), group[p], g, s.var(), strength)[group]
     if by == 'class':
         mean = _shrunk(s, p, n, mean, strength)
         var = _shrunk(spread(mean), p, n, var, strength)
-    return mean, np.maximum(var, 1e-12*max(s.var(), 1e-12))**.5
+    return mean, np.maximum(var, 1e-6*s.var() + 1e-30)**.5
 
 # %% ../../nbs/evaluation/53b_rejection.ipynb #f25cad1b
 class OpenPredictions(NamedTuple):
@@ -181,7 +180,7 @@ def load(cls:Rejector,
     new.score.stats = part('stats.')
     return new
 
-# %% ../../nbs/evaluation/53b_rejection.ipynb #a78dc012
+# %% ../../nbs/evaluation/53b_rejection.ipynb #3d625a1d
 def evaluate_rejection(
     rejector:Rejector, # Fitted
     test:Evidence, # Of test signals of the known classes
@@ -194,8 +193,10 @@ def evaluate_rejection(
     parts = [rejector.predict(e) for e in (test, unknown) if e is not None]
     s, p = (np.concatenate([getattr(o, k).numpy() for o in parts]) for k in ('scores', 'nearest'))
     y = np.r_[test.labels.numpy(), np.full(len(s) - len(test), -1)]
-    res = dict(rejector.settings, **open_set_analysis(s, y, p, rejector.threshold, class_counts,
-                                                      **rule))
+    score = rejector.settings['score']
+    name = score if isinstance(score, str) else type(score).__name__
+    at = open_set_analysis(s, y, p, rejector.threshold, class_counts, **rule)
+    res = dict(rejector.settings, score=name, **at)
     if unknown is None: return res
     res['curves'] = open_set_curves(s, y, p, class_groups(class_counts, **rule))
     if split is not None: res |= split.facts() | dict(by_openness=_by_openness(s, y, p, split))
