@@ -50,7 +50,7 @@ class Evidence:
             raise LTSError('this score looks at the signals: the evidence needs `dl`')
         for xb,*_ in self.dl: yield xb.as_subclass(Tensor).to(self.device)
 
-# %% ../../nbs/evaluation/53_openset.ipynb #5899e33e
+# %% ../../nbs/evaluation/53_openset.ipynb #e13ba3b7
 class _Both(nn.Module):
     "Features and logits of a model side by side."
     def __init__(self, model):
@@ -66,9 +66,9 @@ def collect_evidence(
     learn_or_model, # A fastai `Learner`, or a `SignalModel`
     dl, # A loader without augmentation, in order
 ) -> Evidence: # Of all its signals
-    "Features and logits of every signal, in one pass."
+    "Features and logits of every signal, in one pass; the model stays in evaluation mode."
     model = learn_or_model if isinstance(learn_or_model, nn.Module) else learn_or_model.model
-    model = get_base_model(model)
+    model = get_base_model(model).eval() # scores call its parts again, without dropout
     if not hasattr(model, 'forward_features'):
         raise LTSError(f'{type(model).__name__} has no `forward_features`; use a `SignalModel`')
     both, targets = predict(_Both(model), dl)

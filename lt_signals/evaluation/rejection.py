@@ -150,7 +150,7 @@ def save(self:Rejector,
     data = {k: v.detach().cpu().contiguous() for k,v in data.items()}
     write_atomically(path, safetensors_bytes(data, dict(rejector=json.dumps(facts))))
 
-# %% ../../nbs/evaluation/53b_rejection.ipynb #bd3e6e7c
+# %% ../../nbs/evaluation/53b_rejection.ipynb #5f21b6a2
 def _read(path):
     "Facts and tensors of a stored rejector."
     if not Path(path).is_file():
@@ -168,7 +168,8 @@ def load(cls:Rejector,
     "Read a rejector."
     facts, data = _read(path)
     part = lambda name: {k.partition('.')[2]: v for k,v in data.items() if k.startswith(name)}
-    threshold, classes, base = facts.pop('threshold'), facts.pop('classes'), get_base_model(model)
+    threshold, classes = facts.pop('threshold'), facts.pop('classes')
+    base = get_base_model(model).eval()
     new = cls(**facts)
     new.shift, new.mean, new.std = (data[k] for k in ('shift', 'mean', 'std'))
     new.known, new.threshold, new.classes = part('known.'), threshold, classes
