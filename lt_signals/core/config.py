@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['task_defaults', 'task_aliases', 'opt', 'DataConfig', 'SynthConfig', 'ModelConfig', 'LossSection', 'SamplingConfig',
            'TrainingConfig', 'SchedulerConfig', 'EarlyStoppingConfig', 'Stage2Config', 'Stage3Config',
-           'EvaluationConfig', 'VisualizationConfig', 'AMCConfig', 'DefectsConfig', 'Config', 'real_names',
-           'check_names', 'make_config', 'describe_config', 'config_help', 'parse_arguments', 'run_command',
-           'config_to_json', 'config_from_json']
+           'EvaluationConfig', 'VisualizationConfig', 'AMCConfig', 'OpenSetConfig', 'DefectsConfig', 'Config',
+           'real_names', 'check_names', 'make_config', 'describe_config', 'config_help', 'parse_arguments',
+           'run_command', 'config_to_json', 'config_from_json']
 
 # %% ../../nbs/core/02_config.ipynb #e9cf72ac
 import json, re, sys
@@ -170,6 +170,20 @@ class AMCConfig:
     weighting:str = opt('uncertainty', 'rule that weighs the losses, a name of `weightings`')
     weighting_options:Dict[str, Any] = opt({}, "further arguments of it, e.g. '{min_weight: 0.05}'")
 
+# %% ../../nbs/core/02_config.ipynb #28fc2d5b
+@dataclass
+class OpenSetConfig:
+    "Unknown classes: which are kept out of training, and how signals are rejected."
+    score:Optional[str] = opt(None, 'a name of `open_scores`, e.g. knn; null: nothing is rejected')
+    options:Dict[str, Any] = opt({}, "further arguments of the score, e.g. '{k: 5}'")
+    unknown:Optional[List[str]] = opt(None, 'classes kept out of training, by name')
+    n_unknown:int = opt(0, 'without `unknown`: how many classes to keep out')
+    choose:str = opt('spread', 'which: spread (over the frequencies), random, rarest or scarce '
+                               '(fewer than three recordings)')
+    tau:float = opt(0., 'take the class prior out of the logits; 0 where the loss has')
+    standardize:str = opt('class', 'score in units of the predicted class, its group, or none')
+    accept:float = opt(.95, 'share of the known validation signals that the threshold accepts')
+
 # %% ../../nbs/core/02_config.ipynb #85916289
 @dataclass
 class DefectsConfig:
@@ -186,7 +200,7 @@ class DefectsConfig:
         'brightness_contrast': {'brightness': .2, 'contrast': .2}, 'color_jitter': None,
         'gaussian_blur': None}, 'switches of `image_augmentation`; null: off')
 
-# %% ../../nbs/core/02_config.ipynb #6fe62a04
+# %% ../../nbs/core/02_config.ipynb #5fd839ed
 @dataclass
 class Config:
     "A whole run."
@@ -212,6 +226,7 @@ class Config:
     stage2:Stage2Config = field(default_factory=Stage2Config)
     stage3:Stage3Config = field(default_factory=Stage3Config)
     evaluation:EvaluationConfig = field(default_factory=EvaluationConfig)
+    openset:OpenSetConfig = field(default_factory=OpenSetConfig)
     visualization:VisualizationConfig = field(default_factory=VisualizationConfig)
 
 # %% ../../nbs/core/02_config.ipynb #b2c782f2

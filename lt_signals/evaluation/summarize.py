@@ -52,10 +52,10 @@ def find_runs(
         for a in at: found.update(_runs_below(Path(a)))
     return sorted(found)
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #06b5e993
+# %% ../../nbs/evaluation/55_summarize.ipynb #a003ef53
 RANKED = ['OA', 'mAcc', 'Macro-F1', 'HM']
 GROUPS = ['many', 'medium', 'few']
-METRICS = [*RANKED, *GROUPS, 'worst', 'AUROC', 'ECE']
+METRICS = [*RANKED, *GROUPS, 'worst', 'AUROC', 'ECE', 'open-AUROC', 'OSCR']
 
 def check_metric(
     name:str, # As in `METRICS`, in any case, with '-' or '_'
@@ -93,12 +93,12 @@ def _read_results(path):
         at = text.rfind(']', m.end(), end) + 1
     return json.loads(''.join([*kept, text[at:]]))
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #32c87bc0
+# %% ../../nbs/evaluation/55_summarize.ipynb #b391e005
 _data_fields = ('task', 'data.path', 'data.format', 'data.options', 'data.path_test',
                 'data.val_ratio', 'data.test_ratio', 'data.group', 'data.stratify',
                 'data.imbalance_ratio', 'synth', 'defects.n', 'defects.height', 'defects.width',
                 'defects.contrast', 'defects.clutter', 'defects.channels', 'defects.keep_clean',
-                'evaluation')
+                'evaluation', 'openset.unknown', 'openset.n_unknown', 'openset.choose')
 _synthetic = ('synth', 'defects.n', 'defects.height', 'defects.width', 'defects.contrast',
               'defects.clutter') # of no effect where there is a path
 _no_effect = ('exp_name', 'out_dir', 'seed', 'device', 'threads', 'resume', 'progress',
@@ -161,7 +161,7 @@ def train_command(
     given = [f'{k}={_hydra_value(v)}' for k,v in fields.items() if k not in default or v != default[k]]
     return shlex.join(['lts_train', *given])
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #0136ecfa
+# %% ../../nbs/evaluation/55_summarize.ipynb #9e9a6c7f
 def _digest(o): return hashlib.sha256(json.dumps(o, sort_keys=True).encode()).hexdigest()[:12]
 
 def _data_of(res, cfg):
@@ -180,9 +180,11 @@ def _stage_row(res, i):
     done, part = res['stages'][:i+1], res['part']
     valid, tested = (_analysis(done[-1], p) for p in ('valid', part))
     valid = stage_scores(valid) if valid else {}
+    rejects = res.get('openset', {}) if len(done) == len(res['stages']) else {}
     return dict(stages=' + '.join(s['mode'] for s in done[1:]), part=part,
                 last=len(done) == len(res['stages']), tested=res['passport']['parts'][part]['n'],
                 **stage_scores(tested), ECE=(done[-1].get('calibration') or {}).get('ece'),
+                **{'open-AUROC': rejects.get('auroc'), 'OSCR': rejects.get('oscr')},
                 **{f'valid {k}': v for k,v in valid.items()})
 
 def read_run(

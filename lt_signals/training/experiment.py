@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['tasks', 'RunFolder', 'data_seed', 'open_data', 'join_stores', 'pick_device', 'make_stages', 'find_task', 'Task',
-           'Emitter', 'vote_recordings', 'build_run', 'EpochLog', 'run_results', 'summary_text', 'run_experiment',
-           'load_run', 'load_model']
+           'Emitter', 'vote_recordings', 'check_rejection', 'reject_unknown', 'rejection_text', 'build_run', 'EpochLog',
+           'run_results', 'summary_text', 'run_experiment', 'load_run', 'load_model', 'load_rejector']
 
-# %% ../../nbs/training/43_experiment.ipynb #51e929f3
+# %% ../../nbs/training/43_experiment.ipynb #a1ef8b1c
 import json, logging, os, platform, sys, time
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict
@@ -31,10 +31,13 @@ from ..core.registry import ConfigError, LTSError, Registry, setup_seed, write_a
 from ..data.io import ConcatSource, SignalStore, open_signals
 from ..data.loaders import build_dataloaders
 from ..data.synth import synth_emitters
+from ..data.unknown import open_split
 from ..evaluation.analysis import ClassificationAnalyzer
 from ..evaluation.diagnostics import embed
 from ..evaluation.metrics import format_table, group_labels, predict, vote
+from ..evaluation.openset import collect_evidence, reference_evidence
 from ..evaluation.plots import figures, visualize_all_results
+from ..evaluation.rejection import Rejector, evaluate_rejection
 from ..models.heads import head_needs_counts
 from ..models.layers import create_model
 from .callbacks import load_weights, save_weights
@@ -174,7 +177,7 @@ def make_stages(
     if cfg.stage3.mode != 'none': stages.append(Stage3(**asdict(cfg.stage3)))
     return stages
 
-# %% ../../nbs/training/43_experiment.ipynb #170a84bb
+# %% ../../nbs/training/43_experiment.ipynb #fbff74d0
 tasks = Registry('task')
 _task_modules = 'amc', 'defects' # Beside this one
 
@@ -190,10 +193,17 @@ def find_task(
 class Task:
     "What differs between kinds of runs; made for one configuration."
     scores = 'history', 'test', 'calibration', 'confidence', 'roc', 'embedding' # To be drawn
+    split = None # `OpenSplit`, where classes are kept out of training
     def __init__(self,
         cfg:Config, # The run
     ):
         self.cfg = cfg
+
+    @property
+    def opens(self):
+        "Whether classes are kept out of training."
+        o = self.cfg.openset
+        return bool(o.unknown or o.n_unknown or o.choose == 'scarce')
 
     def open(self): # A store
         "The signals of the run."
@@ -218,13 +228,24 @@ class Task:
         "What `fit_stages` runs."
         return make_stages(self.cfg)
 
-# %% ../../nbs/training/43_experiment.ipynb #d96e4acf
+# %% ../../nbs/training/43_experiment.ipynb #453277a5
+@patch
+def known(self:Task,
+    store, # From `open`
+): # A store; `self.split` is the `OpenSplit`
+    "The classes that are trained on; the others, by `openset`, wait for the test."
+    if not self.opens: return store
+    o = self.cfg.openset
+    self.split = open_split(store, o.unknown, o.n_unknown or None, o.choose, data_seed(self.cfg))
+    return self.split.known
+
+# %% ../../nbs/training/43_experiment.ipynb #7be98477
 @patch
 def loaders(self:Task,
     device, # Where batches go
 ): # `DataLoaders`
     "Loaders for training, validation and test."
-    d, store = self.cfg.data, self.open()
+    d, store = self.cfg.data, self.known(self.open())
     return build_dataloaders(
         store, targets=self.targets(store), batch_size=d.batch_size, val_ratio=d.val_ratio,
         test_ratio=d.test_ratio, group=d.group, stratify=d.stratify, augment=self.augment(),
@@ -335,6 +356,55 @@ def vote_recordings(
     return dict(recordings=len(true), accuracy=res['overall']['accuracy'],
                 macro_recall=res['overall']['macro_recall'])
 
+# %% ../../nbs/training/43_experiment.ipynb #9492aa59
+def check_rejection(
+    task:Task, # Of the run
+    dls, # Its `DataLoaders`
+):
+    "Refuse what cannot reject, before anything is trained."
+    o = task.cfg.openset
+    if o.score is None:
+        if task.opens:
+            raise ConfigError('classes are kept out of training, but nothing tests them: set '
+                              '`openset.score`, e.g. openset.score=knn')
+        return
+    Rejector(o.score, o.options, o.tau, o.standardize, o.accept) # names and ranges
+    if len(dls.targets) > 1:
+        raise ConfigError(f'`openset.score` ({o.score!r}) is for one target, and task '
+                          f'{task.cfg.task} has {len(dls.targets)}')
+    if not len(dls.valid):
+        raise ConfigError('`openset.score` chooses its threshold on validation signals, and there '
+                          'are none: set `data.val_ratio`')
+
+def reject_unknown(
+    task:Task, # Of the run
+    learn, # The trained `Learner`
+    path, # File for the `Rejector`, `.safetensors`
+) -> dict: # Of `evaluate_rejection`, JSON-able
+    "Fit, store and judge the rejector of a run."
+    o, dls, rule = task.cfg.openset, learn.dls, asdict(task.cfg.evaluation)
+    prior = np.ones(dls.c) if learn.head_prior.adjusted else learn.head_prior.probs
+    if o.tau and np.ptp(prior) == 0:
+        _log.info('openset.tau has no effect: the head is free of the class prior already')
+    known, valid = reference_evidence(learn, dls), collect_evidence(learn, dls.valid)
+    rejector = Rejector(o.score, o.options, o.tau, o.standardize, o.accept)
+    rejector.fit(known, valid, dls.class_counts, prior, **rule).save(path, dls.vocab)
+    test = collect_evidence(learn, _judged_on(dls)[1])
+    unknown = task.split and collect_evidence(learn, dls.valid.new(task.split.unknown))
+    return evaluate_rejection(rejector, test, dls.class_counts, unknown, task.split, **rule)
+
+def rejection_text(
+    o:dict, # From `reject_unknown`
+) -> str: # Two lines
+    "What the summary of a run says of rejection."
+    percent = lambda v: '–' if v is None else f'{100*v:.1f}'
+    groups = ', '.join(f'{g} {percent(o["false_rejection"][g])}' for g in ('many', 'medium', 'few'))
+    text = f'{o["score"]} rejects {percent(o["false_rejection"]["all"])} % of the known ({groups})'
+    if not o['n_unknown']: return text
+    return (f'{text} and {percent(o["unknown_rejected"])} % of {o["n_unknown"]:,} unknown signals\n'
+            f'unknown against known: AUROC {percent(o["auroc"])}, FPR95 {percent(o["fpr95_in"])} '
+            f'(unknown accepted), OSCR {percent(o["oscr"])}')
+
 # %% ../../nbs/training/43_experiment.ipynb #2f5df4fe
 def build_run(
     cfg:Config, # The run
@@ -402,7 +472,7 @@ def run_results(
         versions=dict(lt_signals=lt_signals.__version__, python=platform.python_version(),
                       torch=torch.__version__, fastai=fastai.__version__))
 
-# %% ../../nbs/training/43_experiment.ipynb #468c3aa2
+# %% ../../nbs/training/43_experiment.ipynb #5b20ffd1
 def summary_text(
     task:Task, # Of the run
     results:dict, # Content of `results.json`
@@ -412,9 +482,10 @@ def summary_text(
     size = results['passport']['parts'][part]['n']
     return (f'{results["name"]}: {results["model"]}, {len(n)} classes, {max(n)} to {min(n)} '
             f'training signals each, seed {results["seed"]}\n'
-            f'scores in percent on the {part} part, {size:,} signals\n\n{task.table(results)}')
+            f'scores in percent on the {part} part, {size:,} signals\n\n{task.table(results)}'
+            + (f'\n\n{rejection_text(results["openset"])}' if 'openset' in results else ''))
 
-# %% ../../nbs/training/43_experiment.ipynb #bb6c7c84
+# %% ../../nbs/training/43_experiment.ipynb #19102b42
 _may_differ = {'resume', 'progress', 'out_dir', 'threads', 'device', 'visualization'}
 
 def _resumed(cfg):
@@ -443,7 +514,8 @@ def _check_figures(task):
     "Refuse figures that are unknown, or that draw what the task does not have."
     for name in task.cfg.visualization.figures or ():
         figures[name]
-        if bad := [k for k in figures.info[name]['needs'] if k.split('.')[0] not in task.scores]:
+        has = (*task.scores, *['openset']*task.opens)
+        if bad := [k for k in figures.info[name]['needs'] if k.split('.')[0] not in has]:
             raise ConfigError(f'`visualization.figures`: {name!r} draws {bad[0]!r}, which a run of '
                               f'task {task.cfg.task} does not have')
 
@@ -451,8 +523,11 @@ def _finish(run, task, learn, fitted, start, ready):
     "Write weights, figures and table of a trained run, and `results.json` last."
     results, how = run_results(task, learn, fitted), task.cfg.visualization
     save_weights(learn, run.checkpoints/'final.safetensors')
+    if task.cfg.openset.score is not None:
+        results['openset'] = reject_unknown(task, learn, run.checkpoints/'rejector.safetensors')
     if how.enabled:
-        stages = task.drawn(learn, fitted)
+        *stages, last = task.drawn(learn, fitted)
+        stages.append(last | {k: results[k] for k in ('openset',) if k in results})
         visualize_all_results(stages, run.plots, how.formats, how.dpi, how.figures)
     seconds = {f'{s["name"]}_s': s['seconds'] for s in fitted}
     results['timings'] = dict(data_s=ready-start, **seconds, total_s=time.perf_counter()-start)
@@ -461,7 +536,7 @@ def _finish(run, task, learn, fitted, start, ready):
     write_atomically(run.results, json.dumps(results, indent=1))
     _log.info(f'\n{text}\n\nresults and figures: {run.path}')
 
-# %% ../../nbs/training/43_experiment.ipynb #24512f4b
+# %% ../../nbs/training/43_experiment.ipynb #c1270fe9
 def run_experiment(
     cfg=None, # `Config` of the run, or a mapping as for `make_config`
     **overrides, # As for `make_config`
@@ -471,6 +546,7 @@ def run_experiment(
     start, task = time.perf_counter(), find_task(cfg.task)(cfg)
     _check_figures(task) # what cannot work is told before a folder is made
     dls, learn, stages = build_run(cfg, task)
+    check_rejection(task, dls)
     check_stages(learn, stages, dls.class_counts)
     ready, bars = time.perf_counter(), cfg.progress and sys.stdout.isatty()
     with ExitStack() as on:
@@ -505,3 +581,11 @@ def load_model(
     cfg = config_from_json(run.config.read_text())
     model = find_task(cfg.task)(cfg).model(res)
     return load_weights(model, run.checkpoints/'final.safetensors').eval()
+
+# %% ../../nbs/training/43_experiment.ipynb #ef2bef40
+def load_rejector(
+    path, # Folder of a run with `openset.score`
+) -> tuple: # The network, and its `Rejector`
+    "What a finished run needs to name signals or reject them."
+    model = load_model(path)
+    return model, Rejector.load(RunFolder(path).checkpoints/'rejector.safetensors', model)
