@@ -7,11 +7,12 @@ __all__ = ['tasks', 'RunFolder', 'data_seed', 'open_data', 'join_stores', 'pick_
            'Emitter', 'vote_recordings', 'build_run', 'EpochLog', 'run_results', 'summary_text', 'run_experiment',
            'load_run', 'load_model']
 
-# %% ../../nbs/training/43_experiment.ipynb #51e929f3
+# %% ../../nbs/training/43_experiment.ipynb #e1192c98
 import json, logging, os, platform, sys, time
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -40,7 +41,7 @@ from ..models.layers import create_model
 from .callbacks import load_weights, save_weights
 from .distributed import from_rank0
 from .stages import (Stage1, Stage2, Stage3, check_stages, emitter_learner,
-                                        evaluate_stage, fit_stages)
+                                        evaluate_stage, fit_stages, real_counts)
 
 # %% ../../nbs/training/43_experiment.ipynb #86212308
 def _point(link, path):
@@ -132,7 +133,7 @@ def join_stores(
     source.annotate(labels, train.classes, meta, train.sample_rate)
     return SignalStore(source, train.target_length, train.normalize)
 
-# %% ../../nbs/training/43_experiment.ipynb #aa137e0d
+# %% ../../nbs/training/43_experiment.ipynb #ff17f9bb
 def pick_device(
     name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
 ) -> torch.device: # The device
@@ -155,24 +156,40 @@ def _own_gpu(name):
                           'as many processes as GPUs (`--nproc_per_node`), or use device=cpu')
     return f'cuda:{local}'
 
-def make_stages(
-    cfg:Config, # The run
-) -> list: # `Stage1`, and `Stage2` and `Stage3` where they are enabled
-    "The stages that a configuration describes."
+def _stage_makers(cfg):
+    "A function that makes the stage, for each name that `stages` may hold."
     t, s, e = cfg.training, cfg.scheduler, cfg.early_stopping
     plateau = dict(factor=s.factor, patience=s.patience) if s.name == 'plateau' else {}
     common = dict(optimizer=t.optimizer, weight_decay=t.weight_decay, grad_clip=t.grad_clip,
                   schedule=s.name, schedule_options={**plateau, **s.options},
                   warmup_epochs=s.warmup_epochs, patience=e.patience, monitor=e.monitor)
     alphas = {k: v for k,v in asdict(cfg.sampling).items() if k != 'name'}
-    stages = [Stage1(epochs=t.epochs, lr=t.lr, loss=cfg.loss.name, loss_options=cfg.loss.options,
-                     drw_start=cfg.loss.drw_start, sampler=cfg.sampling.name,
-                     sampler_options=alphas, ema_decay=t.ema_decay, mixup=t.mixup,
-                     label_smoothing=t.label_smoothing, **common)]
+    first = partial(Stage1, epochs=t.epochs, lr=t.lr, loss=cfg.loss.name,
+                    loss_options=cfg.loss.options, drw_start=cfg.loss.drw_start,
+                    sampler=cfg.sampling.name, sampler_options=alphas, ema_decay=t.ema_decay,
+                    mixup=t.mixup, label_smoothing=t.label_smoothing, **common)
     s2 = {k: v for k,v in asdict(cfg.stage2).items() if k != 'enabled'}
-    if cfg.stage2.enabled: stages.append(Stage2(**s2, **common))
-    if cfg.stage3.mode != 'none': stages.append(Stage3(**asdict(cfg.stage3)))
-    return stages
+    second, third = partial(Stage2, **s2, **common), partial(Stage3, **asdict(cfg.stage3))
+    named = lambda make, *modes: {m: partial(make, mode=m, name=m) for m in modes}
+    return dict(diffusion=lambda: _diffusion_stage(cfg), stage1=first, stage2=second, stage3=third,
+                **named(second, 'crt', 'lws', 'finetune'),
+                **named(third, 'tau_norm', 'logit_adjust', 'both', 'temperature'))
+
+def _diffusion_stage(cfg):
+    "The stage of the section `diffusion`; its module needs diffusers, so it is imported here."
+    make = import_module('lt_signals.training.diffusion').DiffusionStage
+    return make(**asdict(cfg.diffusion))
+
+def make_stages(
+    cfg:Config, # The run
+) -> list: # The stages that `stages` names; else stage 1, and 2 and 3 where they are enabled
+    "The stages that a configuration describes."
+    makers, names = _stage_makers(cfg), cfg.stages
+    if names is None:
+        names = ['stage1', *['stage2']*cfg.stage2.enabled, *['stage3']*(cfg.stage3.mode != 'none')]
+    if bad := [n for n in names if n not in makers]:
+        raise ConfigError(f'`stages` has {bad[0]!r}; there are {", ".join(makers)}')
+    return [makers[n]() for n in names]
 
 # %% ../../nbs/training/43_experiment.ipynb #639cd883
 tasks = Registry('task')
@@ -214,7 +231,7 @@ class Task:
         "What `fit_stages` runs."
         return make_stages(self.cfg)
 
-# %% ../../nbs/training/43_experiment.ipynb #1c973f46
+# %% ../../nbs/training/43_experiment.ipynb #aa072d85
 @patch
 def loaders(self:Task,
     device, # Where batches go
@@ -234,7 +251,7 @@ def judge(self:Task,
 ) -> dict: # 'rows': short scores of 'valid' and 'test'; further scores, and what figures need
     "Scores of a stage."
     dls, rule = learn.dls, asdict(self.cfg.evaluation)
-    analyzer = ClassificationAnalyzer(dls.class_counts, classes=list(dls.vocab), **rule)
+    analyzer = ClassificationAnalyzer(real_counts(dls), classes=list(dls.vocab), **rule)
     return evaluate_stage(learn, analyzer)
 
 @patch
@@ -378,7 +395,7 @@ class EpochLog(Callback):
         lr = self.opt.hypers[-1]['lr']
         _log.info(f'{datetime.now():%H:%M:%S} lr {lr:.2e} {row}', extra=dict(epoch=self.epoch))
 
-# %% ../../nbs/training/43_experiment.ipynb #75dd5861
+# %% ../../nbs/training/43_experiment.ipynb #977bd946
 def run_results(
     task:Task, # Of the run
     learn, # The trained `Learner`
@@ -390,9 +407,9 @@ def run_results(
     return dict(
         name=cfg.exp_name, task=cfg.task, seed=cfg.seed, model=cfg.model.name, loss=cfg.loss.name,
         sampler=cfg.sampling.name, passport=dls.passport, classes=list(dls.vocab),
-        class_counts=[int(n) for n in dls.class_counts], n_channels=dls.store.n_channels,
+        class_counts=[int(n) for n in real_counts(dls)], n_channels=dls.store.n_channels,
         processes=max(1, num_distrib()), part=part,
-        summary={s['name']: s['rows'][part] for s in stages},
+        summary={s['name']: s['rows'][part] for s in stages if s['rows']},
         stages=[{k: v for k,v in s.items() if k != 'seconds'} for s in stages],
         **task.facts(learn),
         versions=dict(lt_signals=lt_signals.__version__, python=platform.python_version(),
@@ -410,7 +427,7 @@ def summary_text(
             f'training signals each, seed {results["seed"]}\n'
             f'scores in percent on the {part} part, {size:,} signals\n\n{task.table(results)}')
 
-# %% ../../nbs/training/43_experiment.ipynb #bb6c7c84
+# %% ../../nbs/training/43_experiment.ipynb #6b69c9c3
 _may_differ = {'resume', 'progress', 'out_dir', 'threads', 'device', 'visualization'}
 
 def _resumed(cfg):
@@ -448,7 +465,7 @@ def _finish(run, task, learn, fitted, start, ready):
     results, how = run_results(task, learn, fitted), task.cfg.visualization
     save_weights(learn, run.checkpoints/'final.safetensors')
     if how.enabled:
-        stages = task.drawn(learn, fitted)
+        stages = task.drawn(learn, [s for s in fitted if s['rows']])
         visualize_all_results(stages, run.plots, how.formats, how.dpi, how.figures)
     seconds = {f'{s["name"]}_s': s['seconds'] for s in fitted}
     results['timings'] = dict(data_s=ready-start, **seconds, total_s=time.perf_counter()-start)
