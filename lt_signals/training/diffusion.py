@@ -338,7 +338,7 @@ def again(self:DiffusionStage, learn, path):
                                           f'signals ({e})') from None
     learn.dls.loaders[0] = mixed_loader(learn.dls.train, kept['x'], kept['labels'])
 
-# %% ../../nbs/training/47_diffusion.ipynb #6bd93850
+# %% ../../nbs/training/47_diffusion.ipynb #481491a3
 def feature_loaders(
     learn, # A `Learner` with a `SignalModel` that has been trained
     batch_size:int=256, # Feature vectors a batch
@@ -348,7 +348,7 @@ def feature_loaders(
     for dl in learn.dls.loaders[:2]:
         f, _ = _looked_at(model, dl.store.take(dl.indices))
         store = SignalStore.from_arrays(f[:, None], dl.labels, list(dl.vocab), layout='nct')
-        parts.append(dl.new(SignalItems(store, None, dl.dataset.split_idx), batch_tfms=None, bs=batch_size,
+        parts.append(dl.new(SignalItems(store, None, dl.dataset.split_idx), batch_tfms=None, bs=batch_size, drop_last=False,
                             sampler='none' if dl.dataset.split_idx == 0 else None))
     return DataLoaders(*parts, device=learn.dls.device)
 
