@@ -183,7 +183,7 @@ class DiffusionAugment:
         wanted = np.minimum(np.ceil(self.fill*n.max()) - n, self.max_ratio*n)
         return wanted.clip(0).astype(np.int64)
 
-# %% ../../nbs/training/47_diffusion.ipynb #61d706f5
+# %% ../../nbs/training/47_diffusion.ipynb #77293cd8
 @patch
 def draw(self:DiffusionAugment,
     counts, # How many signals of each class, shape (n_classes,)
@@ -194,22 +194,22 @@ def draw(self:DiffusionAugment,
     return self.diffusion.sample(y, self.steps, self.guidance, seed).cpu(), y
 
 @patch
-def generate(self:DiffusionAugment,
+def select(self:DiffusionAugment,
+    x:Tensor, # Generated signals, shape (n, channels, time)
+    labels, # The classes that they were made for, shape (n,)
     dl, # Training loader, a `SignalDL`; its signals say what is missing and what is real
-    model:nn.Module, # A `SignalModel` trained on them; None keeps what comes
-    seed:int=42, # Of the noise
-) -> tuple: # Signals (n, channels, time), labels (n,), and a table with a row for each class
-    "As many signals as are wanted, of those that pass."
+    model:nn.Module=None, # A `SignalModel` trained on them; None lets every signal pass
+) -> tuple: # Positions of the signals to keep, and a table with a row for each class
+    "The first signals of each class that pass, as many as are wanted."
     n, wanted = dl.class_counts, self.plan(dl.class_counts)
-    if not wanted.any(): raise ConfigError('no class is to be filled up: all have the share `fill` '
-                                           f'({self.fill}) of the most frequent one already')
-    x, y = self.draw(np.ceil(wanted*(self.surplus if model is not None else 1)).astype(int), seed)
-    if model is None: seen = pd.DataFrame({'class': y.numpy(), 'agrees': True, 'distance': np.nan})
+    if model is None:
+        seen = pd.DataFrame({'class': np.asarray(labels), 'agrees': True, 'distance': np.nan})
     else:
-        real = np.isin(dl.labels, np.flatnonzero(wanted))
-        seen = judge_generated(x, y, get_base_model(model), dl.store.take(dl.indices[real]), dl.labels[real])
+        real = np.isin(dl.labels, labels)
+        seen = judge_generated(x, labels, get_base_model(model), dl.store.take(dl.indices[real]),
+                               dl.labels[real])
     kept = _choose(seen, wanted, self)
-    return x[kept], y[kept], _tally(seen, kept, n, wanted, dl.vocab)
+    return kept, _tally(seen, kept, n, wanted, dl.vocab)
 
 def _choose(seen, wanted, how):
     "Positions of the first `wanted` signals of each class that pass."
@@ -227,6 +227,21 @@ def _tally(seen, kept, real, wanted, classes):
                           'kept': count(c[kept])}, index=list(classes))
     table['distance'] = seen.iloc[kept].groupby('class').distance.median().reindex(range(len(real))).to_numpy()
     return table[table.drawn > 0]
+
+# %% ../../nbs/training/47_diffusion.ipynb #6b88e0d5
+@patch
+def generate(self:DiffusionAugment,
+    dl, # Training loader, a `SignalDL`
+    model:nn.Module=None, # A `SignalModel` trained on it, which judges; None keeps what comes
+    seed:int=42, # Of the noise
+) -> tuple: # Signals (n, channels, time), labels (n,), and a table with a row for each class
+    "As many signals as are wanted, of those that pass."
+    wanted = self.plan(dl.class_counts)
+    if not wanted.any(): raise ConfigError('no class is to be filled up: all have the share `fill` '
+                                           f'({self.fill}) of the most frequent one already')
+    x, y = self.draw(np.ceil(wanted*(1 if model is None else self.surplus)).astype(int), seed)
+    kept, table = self.select(x, y, dl, model)
+    return x[kept], y[kept], table
 
 # %% ../../nbs/training/47_diffusion.ipynb #b54d9038
 @dataclass
