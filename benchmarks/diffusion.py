@@ -1,7 +1,7 @@
 """Does a class-conditional diffusion model help rare emitters? Accuracy at equal training steps, and two-sample tests of its signals.
 
 12 synthetic emitters that differ in hardware alone, six with 120 training messages and six with 8; 10 validation and 40 test messages
-of every emitter; 128 samples (the first 32 microseconds of a Mode S message) at 4 MS/s; a fresh set of emitters for every seed. All
+of every emitter; 96 samples (the first 24 microseconds of a Mode S message) at 4 MS/s; a fresh set of emitters for every seed. All
 methods have the same network, optimiser, schedule, number of steps and random rotation of the phase; the best epoch is chosen on
 validation. One generator a seed is trained on the training messages alone; the network of `oversampling` judges its signals.
 
@@ -32,7 +32,7 @@ from lt_signals.evaluation.metrics import summary_row
 from lt_signals.training.diffusion import DiffusionStage, mixed_loader
 from lt_signals.training.stages import Stage1, emitter_learner, fit_stages, real_counts
 
-COUNTS, RATE, LENGTH = [120]*6 + [8]*6, 4e6, 128
+COUNTS, RATE, LENGTH = [120]*6 + [8]*6, 4e6, 96
 PHYSICAL = [{'RandomTimeShift': dict(max_shift=2)}, {'RandomAmplitude': dict(scale_range=(-3, 3), db=True)},
             {'RandomNoiseSNR': dict(snr_range=(12, 30))}, {'Fading': dict(n_taps=2, k_db=12.)}]
 METHODS = {  # sampler, physical augmentations, generated signals
@@ -107,7 +107,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     p.add_argument('--methods', nargs='+', default=list(METHODS), choices=list(METHODS))
-    p.add_argument('--epochs', type=int, default=40, help='of every classifier')
+    p.add_argument('--epochs', type=int, default=30, help='of every classifier')
     p.add_argument('--generator-epochs', type=int, default=100)
     p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')

@@ -41,7 +41,7 @@ def envelope_quantiles(
 
 signal_views = dict(spectrum=band_powers, envelope=envelope_quantiles) # What signals are compared by
 
-# %% ../../nbs/evaluation/56_generated.ipynb #a84b7850
+# %% ../../nbs/evaluation/56_generated.ipynb #7c285e0d
 def mmd_test(
     a:np.ndarray, # One sample, shape (n, features)
     b:np.ndarray, # The other, shape (m, features)
@@ -63,7 +63,8 @@ def two_sample(
 ) -> pd.DataFrame: # A row for each of `signal_views`: ks, differ, mmd2, mmd_p, classifier
     "Whether two sets of signals come from one source."
     if min(len(real), len(generated)) < 10:
-        raise LTSError(f'{len(real)} real and {len(generated)} generated signals; use 10 or more of each')
+        raise LTSError(f'{len(real)} real and {len(generated)} generated signals; use 10 or more '
+                       'of each')
     n, rows = min(len(real), len(generated)), {}
     for name,view in signal_views.items():
         a, b = view(real), view(generated)
@@ -78,7 +79,7 @@ def two_sample(
                           differ=np.mean([o.pvalue < .05/len(ks) for o in ks]), classifier=right.mean())
     return pd.DataFrame(rows).T[['ks', 'differ', 'mmd2', 'mmd_p', 'classifier']]
 
-# %% ../../nbs/evaluation/56_generated.ipynb #110bda16
+# %% ../../nbs/evaluation/56_generated.ipynb #9b03318d
 def plot_beside(
     real:Tensor, # Real signals, shape (n, 2, time); the first is drawn, the spectrum is of all
     generated:Tensor, # Generated ones, shape (m, 2, time)
@@ -86,19 +87,19 @@ def plot_beside(
     title:str='', # Such as the class
 ): # Figure
     "Waveform, constellation and mean spectrum of real signals, and of generated ones below."
+    rate, both = sample_rate or 1., dict(real=real, generated=generated)
     with house_style():
-        fig, axs = plt.subplots(2, 3, figsize=(7.5, 3.6), width_ratios=(2, 1, 1.3), layout='constrained')
-        for row,x,name in zip(axs, (real, generated), ('real', 'generated')):
-            show_waveform(x[0], ax=row[0], sample_rate=sample_rate)
-            show_constellation(x[0], ax=row[1])
-            row[0].set_ylabel(name)
-        rate = sample_rate or 1.
-        for row in axs:
-            for x,name,style in ((real, 'real', dict(color='.6', lw=2)), (generated, 'generated', dict(color='C1', lw=1))):
-                power = band_powers(x, min(64, x.shape[-1])).mean(0)
-                row[2].plot((np.arange(len(power)) + .5)/len(power)*rate - rate/2, power, label=name, **style)
-        axs[1, 2].set(xlabel='frequency, Hz' if sample_rate else 'cycles a sample', ylabel='dB')
-        axs[0, 2].remove()
-        axs[1, 2].legend()
+        rows = [[name, f'{name} IQ', 'spectrum'] for name in both]
+        fig, axs = plt.subplot_mosaic(rows, figsize=(7.5, 3.4), width_ratios=(2, 1, 1.6),
+                                      layout='constrained')
+        for (name,x),color in zip(both.items(), ('.6', 'C1')):
+            show_waveform(x[0], ax=axs[name], sample_rate=sample_rate).set(ylabel=name)
+            show_constellation(x[0], ax=axs[f'{name} IQ'])
+            power = band_powers(x, min(64, x.shape[-1])).mean(0)
+            at = ((np.arange(len(power)) + .5)/len(power) - .5)*rate
+            axs['spectrum'].plot(at, power, label=name, color=color, lw=2 if name == 'real' else 1)
+        unit = 'frequency (Hz)' if sample_rate else 'cycles/sample'
+        axs['spectrum'].set(xlabel=unit, ylabel='mean power (dB)')
+        axs['spectrum'].legend()
         if title: fig.suptitle(title)
     return fig

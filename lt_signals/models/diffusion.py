@@ -17,23 +17,37 @@ from torch import Tensor, nn
 
 from ..core.registry import LTSError, Registry, torch_stream, write_atomically
 
-# %% ../../nbs/models/29_diffusion.ipynb #746e8214
+# %% ../../nbs/models/29_diffusion.ipynb #44dc6ccc
 try:
     from diffusers import DDIMScheduler, UNet1DModel
     from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-except ImportError: raise LTSError("diffusion needs diffusers: pip install 'lt_signals[diffusion]'") from None
+except ImportError as e:
+    raise LTSError("diffusion needs diffusers: pip install 'lt_signals[diffusion]'") from e
 
-# %% ../../nbs/models/29_diffusion.ipynb #81f19761
+# %% ../../nbs/models/29_diffusion.ipynb #2086d87a
 def noise_schedule(
     n:int=1000, # Levels of noise, at least 2
-) -> DDIMScheduler: # `alphas_cumprod` holds `alpha**2` of each level; also takes the steps of sampling
+) -> DDIMScheduler: # `alphas_cumprod` holds `alpha**2` of each level; it also takes sampling steps
     "Cosine schedule with the deterministic sampler of Song et al. (2021, arXiv:2010.02502)."
     if n < 2: raise LTSError(f'`noise_levels` ({n}) must be at least 2')
     return DDIMScheduler(num_train_timesteps=n, beta_schedule='squaredcos_cap_v2',
                          prediction_type='v_prediction', clip_sample=False,
                          timestep_spacing='trailing')
 
-# %% ../../nbs/models/29_diffusion.ipynb #62c6bbff
+# %% ../../nbs/models/29_diffusion.ipynb #e6a4bcc0
+def _check_unet(shape, width, levels, depth):
+    "Channels and time, where the network can be built."
+    if len(shape) != 2: raise LTSError(f'`shape` {tuple(shape)}: a U-Net is for (channels, time)')
+    if width < 8 or width % 8: raise LTSError(f'`width` ({width}) must be a multiple of 8')
+    for name,v in (('levels', levels), ('depth', depth)):
+        if v < 1: raise LTSError(f'`{name}` ({v}) must be at least 1')
+    step = 2**(levels-1)
+    if shape[1] % step:
+        raise LTSError(f'signals of {shape[1]} samples cannot be halved {levels-1} times; use '
+                       f'`target_length` {-(-shape[1]//step)*step}, or fewer `levels`')
+    return shape
+
+# %% ../../nbs/models/29_diffusion.ipynb #2830d3eb
 denoisers = Registry('denoiser')
 
 def _silent(layer):
@@ -78,16 +92,6 @@ class UNetDenoiser(nn.Module):
         for block,skip in zip(u.up_blocks, reversed(skips)): z = block(z, (skip,), c)
         return u.out_block(z, c)
 
-def _check_unet(shape, width, levels, depth):
-    "Channels and time, where the network can be built."
-    if len(shape) != 2: raise LTSError(f'`shape` {tuple(shape)}: a U-Net is for (channels, time)')
-    if width < 8 or width % 8: raise LTSError(f'`width` ({width}) must be a multiple of 8')
-    if levels < 1 or depth < 1: raise LTSError(f'`levels` ({levels}) and `depth` ({depth}) must be at least 1')
-    if shape[1] % 2**(levels-1):
-        raise LTSError(f'signals of {shape[1]} samples cannot be halved {levels-1} times; use '
-                       f'`target_length` {-(-shape[1]//2**(levels-1))*2**(levels-1)}, or fewer `levels`')
-    return shape
-
 # %% ../../nbs/models/29_diffusion.ipynb #f19d3640
 @denoisers.register('mlp', source='Li et al. 2024, arXiv:2406.11838, sec. 4.2')
 class MLPDenoiser(nn.Module):
@@ -112,7 +116,7 @@ class MLPDenoiser(nn.Module):
         for block in self.blocks: h = h + block(h + c)
         return self.out(h).view_as(z)
 
-# %% ../../nbs/models/29_diffusion.ipynb #18282fee
+# %% ../../nbs/models/29_diffusion.ipynb #71647e05
 class SignalDiffusion(nn.Module):
     "Class-conditional diffusion model of signals or features (Ho et al. 2020, arXiv:2006.11239)."
     def __init__(self,
@@ -125,8 +129,9 @@ class SignalDiffusion(nn.Module):
     ):
         super().__init__()
         if not 0 <= drop_label < 1: raise LTSError(f'`drop_label` ({drop_label}) must be in [0, 1)')
-        self.config = dict(n_classes=int(n_classes), shape=[int(n) for n in shape], denoiser=denoiser,
-                           noise_levels=noise_levels, drop_label=drop_label, **options)
+        self.config = dict(n_classes=int(n_classes), shape=[int(n) for n in shape],
+                           denoiser=denoiser, noise_levels=noise_levels, drop_label=drop_label,
+                           **options)
         self.n_classes, self.shape, self.drop_label = n_classes, tuple(shape), drop_label
         self.schedule = noise_schedule(noise_levels)
         self.denoiser = denoisers.create(denoiser, self.shape, **options)
@@ -147,7 +152,7 @@ class SignalDiffusion(nn.Module):
         a = self.schedule.alphas_cumprod.to(t.device)[t].view(-1, *[1]*len(self.shape))
         return a.sqrt(), (1 - a).sqrt()
 
-# %% ../../nbs/models/29_diffusion.ipynb #a8eb46c6
+# %% ../../nbs/models/29_diffusion.ipynb #29e8e901
 @patch
 def fit_scale(self:SignalDiffusion,
     x:Tensor, # Training samples, shape (n, *shape)
@@ -168,7 +173,8 @@ def condition(self:SignalDiffusion,
     labels = torch.as_tensor(labels, device=self.device).as_subclass(Tensor)
     if labels.is_floating_point(): return labels @ self.classes.weight[:-1]
     if len(labels) and labels.max() >= self.n_classes:
-        raise LTSError(f'`labels` has {int(labels.max())}; the model knows {self.n_classes} classes')
+        raise LTSError(f'`labels` has {int(labels.max())}; the model knows {self.n_classes} '
+                       'classes, from 0 up')
     return self.classes(labels.where(labels >= 0, self.n_classes))
 
 @patch
@@ -184,7 +190,7 @@ def forward(self:SignalDiffusion,
     if self.training: labels = labels.where(torch.rand(n, **draw) >= self.drop_label, -1)
     return self.velocity_error(x, t, torch.randn(x.shape, **draw), labels)
 
-# %% ../../nbs/models/29_diffusion.ipynb #fa0a04a7
+# %% ../../nbs/models/29_diffusion.ipynb #a88f926a
 @patch
 def velocity_error(self:SignalDiffusion,
     x:Tensor, # Samples, shape (batch, *shape)
@@ -194,7 +200,8 @@ def velocity_error(self:SignalDiffusion,
 ) -> Tensor: # Shape (batch,)
     "Mean squared error of the predicted velocity."
     if tuple(x.shape[1:]) != self.shape:
-        raise LTSError(f'`x` has samples of shape {tuple(x.shape[1:])}; the model was made for {self.shape}')
+        raise LTSError(f'`x` has samples of shape {tuple(x.shape[1:])}; the model was made for '
+                       f'{self.shape}')
     x, (alpha, sigma) = (x.as_subclass(Tensor) - self.mean)/self.std, self.power(t)
     v = self.denoiser(alpha*x + sigma*noise, t, self.condition(labels))
     return (v - (alpha*noise - sigma*x)).square().flatten(1).mean(1)
@@ -330,7 +337,7 @@ def class_errors(self:SignalDiffusion,
     each = lambda c: self.reconstruction_error(x, torch.full((len(x),), c), **kwargs)
     return torch.stack([each(c) for c in range(self.n_classes)], 1)
 
-# %% ../../nbs/models/29_diffusion.ipynb #1771de79
+# %% ../../nbs/models/29_diffusion.ipynb #70ce25c9
 @patch
 def save(self:SignalDiffusion,
     path, # File, `.safetensors`
@@ -351,7 +358,8 @@ def load(cls:SignalDiffusion,
             state = {k: f.get_tensor(k) for k in f.keys()}
     except Exception as e: raise LTSError(f'{path}: not a safetensors file ({e})') from None
     if config is None:
-        raise LTSError(f'{path}: weights of something else; `SignalDiffusion.save` writes such files')
+        raise LTSError(f'{path}: weights of something else than a `SignalDiffusion`, whose `save` '
+                       'writes such files')
     model = cls(**json.loads(config))
     model.load_state_dict(state)
     return model.eval()

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['DiffusionTraining', 'mean_loss', 'diffusion_learner', 'MixedStore', 'mixed_loader', 'nearest_real', 'judge_generated',
-           'DiffusionAugment', 'DiffusionStage', 'trained_judge', 'feature_loaders', 'adversarial_unknowns']
+           'DiffusionAugment', 'DiffusionStage', 'trained_judge', 'feature_loaders', 'adversarial_unknowns',
+           'DiffusionScore']
 
-# %% ../../nbs/training/47_diffusion.ipynb #8f8b2ddb
+# %% ../../nbs/training/47_diffusion.ipynb #f8fa2231
 import math, time
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from ..core.types import TensorIQ
 from ..data.io import SignalStore, normalize_signals
 from ..data.loaders import SignalItems
 from ..evaluation.metrics import evaluating
+from ..evaluation.openset import SignalScore, open_scores
 from ..models.diffusion import SignalDiffusion
 from ..models.layers import get_base_model
 from .callbacks import KeepBest, SetEpoch
@@ -35,7 +37,7 @@ from .optim import build_criterion
 from .stages import (Preparation, Stage1, build_stage2_loader, fit_stages,
                                         history_rows, signal_learner, stage_callbacks)
 
-# %% ../../nbs/training/47_diffusion.ipynb #96de3174
+# %% ../../nbs/training/47_diffusion.ipynb #518a9c0f
 class DiffusionTraining(Callback):
     "Hand labels, and noise that repeats, to a `SignalDiffusion`."
     order = SetEpoch.order + 1
@@ -65,9 +67,10 @@ def diffusion_learner(
     if diffusion is None: diffusion = SignalDiffusion(dls.c, tuple(x.shape[1:]), **options)
     elif options: raise ConfigError(f'options {sorted(options)} are for a model made here')
     diffusion.to(dl.device).fit_scale(x.to(dl.device))
-    return signal_learner(dls, diffusion, mean_loss, metrics=[], cbs=[DiffusionTraining(), *(cbs or [])])
+    cbs = [DiffusionTraining(), *(cbs or [])]
+    return signal_learner(dls, diffusion, mean_loss, metrics=[], cbs=cbs)
 
-# %% ../../nbs/training/47_diffusion.ipynb #511dcd2f
+# %% ../../nbs/training/47_diffusion.ipynb #7d1899db
 class MixedStore:
     "A store of real signals followed by generated ones."
     def __init__(self,
@@ -96,8 +99,8 @@ class MixedStore:
         "Read a batch."
         i = np.asarray(indices, dtype=np.int64)
         made, out = i >= self.n_real, self.x.new_empty(len(i), *self.x.shape[1:])
-        for part,read in ((~made, self.real.take), (made, lambda j: self.x[torch.from_numpy(j - self.n_real)])):
-            if part.any(): out[torch.from_numpy(part)] = read(i[part])
+        if not made.all(): out[torch.from_numpy(~made)] = self.real.take(i[~made])
+        if made.any(): out[torch.from_numpy(made)] = self.x[torch.from_numpy(i[made] - self.n_real)]
         return out
 
     def __getitem__(self, i):
@@ -114,7 +117,7 @@ def mixed_loader(
     indices = np.concatenate([dl.indices, np.arange(len(dl.store), len(store))])
     return dl.new(SignalItems(store, indices, 0, dl.targets), sampler='none')
 
-# %% ../../nbs/training/47_diffusion.ipynb #3ee35a43
+# %% ../../nbs/training/47_diffusion.ipynb #156a1529
 def nearest_real(
     f:Tensor, # Features, shape (n, features)
     labels:Tensor, # Their classes, int64, shape (n,)
@@ -128,9 +131,12 @@ def nearest_real(
         apart = torch.cdist(own, own).fill_diagonal_(math.inf).amin(1)
         spacing[c] = apart.median() if len(own) > 1 else None
         if (mine := labels == c).any(): res[mine] = torch.cdist(f[mine], own).amin(1)
-    usual = torch.stack([s for s in spacing.values() if s is not None] or [res.new_ones(())]).median()
-    unit = {c: usual if s is None else s for c,s in spacing.items()}
-    return res/torch.stack([unit.get(c, usual) for c in labels.tolist()]).clamp_min(1e-6) if len(f) else res
+    known = [s for s in spacing.values() if s is not None]
+    usual = torch.stack(known).median() if known else res.new_ones(())
+    for c in labels.unique().tolist():
+        own = spacing.get(c)
+        res[labels == c] /= (usual if own is None else own).clamp_min(1e-6)
+    return res
 
 @torch.no_grad()
 def _looked_at(model, x, batch_size=256):
@@ -183,7 +189,7 @@ class DiffusionAugment:
         wanted = np.minimum(np.ceil(self.fill*n.max()) - n, self.max_ratio*n)
         return wanted.clip(0).astype(np.int64)
 
-# %% ../../nbs/training/47_diffusion.ipynb #77293cd8
+# %% ../../nbs/training/47_diffusion.ipynb #bbd75c2d
 @patch
 def draw(self:DiffusionAugment,
     counts, # How many signals of each class, shape (n_classes,)
@@ -223,10 +229,10 @@ def _tally(seen, kept, real, wanted, classes):
     "What was drawn and kept, class by class."
     c = seen['class'].to_numpy()
     count = lambda part: np.bincount(part, minlength=len(real))
-    table = pd.DataFrame({'real': real, 'wanted': wanted, 'drawn': count(c), 'agree': count(c[seen.agrees]),
-                          'kept': count(c[kept])}, index=list(classes))
-    table['distance'] = seen.iloc[kept].groupby('class').distance.median().reindex(range(len(real))).to_numpy()
-    return table[table.drawn > 0]
+    table = pd.DataFrame(dict(real=real, wanted=wanted, drawn=count(c), agree=count(c[seen.agrees]),
+                              kept=count(c[kept])), index=list(classes))
+    middle = seen.iloc[kept].groupby('class').distance.median()
+    return table.assign(distance=middle.reindex(range(len(real))).to_numpy())[table.drawn > 0]
 
 # %% ../../nbs/training/47_diffusion.ipynb #6b88e0d5
 @patch
@@ -243,7 +249,7 @@ def generate(self:DiffusionAugment,
     kept, table = self.select(x, y, dl, model)
     return x[kept], y[kept], table
 
-# %% ../../nbs/training/47_diffusion.ipynb #b54d9038
+# %% ../../nbs/training/47_diffusion.ipynb #aa5eaf5d
 @dataclass
 class DiffusionStage(Preparation):
     "Train a generator, and let later stages train on its signals too."
@@ -251,7 +257,7 @@ class DiffusionStage(Preparation):
     lr:float = 2e-3 # Peak learning rate
     ema_decay:float = .995 # Decay of the average of the weights, as in `EMA`; 0 keeps the weights
     sampler:str = 'sqrt' # A name of the registry `samplers`
-    augment:list = field(default_factory=lambda: ['PhaseRotation']) # What the generator is to learn as natural
+    augment:list = field(default_factory=lambda: ['PhaseRotation']) # What is to be learned as natural
     fill:float = .5 # As for `DiffusionAugment`, like the five below
     max_ratio:float = 10.
     guidance:float = 1.5
@@ -269,10 +275,11 @@ class DiffusionStage(Preparation):
             raise ConfigError(f'{self.name}: a generator is trained in one process; run the stage '
                               'alone, on one GPU')
         if len(learn.dls.targets) > 1:
-            raise ConfigError(f'{self.name}: signals are generated for one target, and there are '
-                              f'{len(learn.dls.targets)} ({", ".join(t.name for t in learn.dls.targets)})')
+            names = ', '.join(t.name for t in learn.dls.targets)
+            raise ConfigError(f'{self.name}: signals are generated for one target, not for {names}')
         if not len(learn.dls.valid): raise ConfigError(f'{self.name}: needs a validation part')
-        if self.epochs < 1: raise ConfigError(f'{self.name}: `epochs` ({self.epochs}) must be at least 1')
+        if self.epochs < 1:
+            raise ConfigError(f'{self.name}: `epochs` ({self.epochs}) must be at least 1')
         self.augmenter(self.generator(learn.dls))
 
     def generator(self, dls):
@@ -285,7 +292,7 @@ class DiffusionStage(Preparation):
         names = 'fill', 'max_ratio', 'guidance', 'steps', 'surplus', 'min_confidence', 'max_distance'
         return DiffusionAugment(diffusion, **{k: getattr(self, k) for k in names})
 
-# %% ../../nbs/training/47_diffusion.ipynb #d15810ed
+# %% ../../nbs/training/47_diffusion.ipynb #4360b3c5
 def _quiet_fit(learn, *args, **kwargs):
     "`learn.fit` without a bar and a table of its own."
     with learn.no_bar(), learn.no_logging(): learn.fit(*args, **kwargs)
@@ -300,7 +307,8 @@ def train(self:DiffusionStage,
 ) -> tuple: # Trained `SignalDiffusion`, history, best epoch
     "Train the generator."
     fit = Stage1(epochs=self.epochs, lr=self.lr, ema_decay=self.ema_decay, monitor='valid_loss')
-    train = build_stage2_loader(dls.train.new(batch_tfms=self.augment), self.sampler, self.epochs, seed)
+    train = dls.train.new(batch_tfms=self.augment)
+    train = build_stage2_loader(train, self.sampler, self.epochs, seed)
     gen = diffusion_learner(DataLoaders(train, dls.valid, device=dls.device), self.generator(dls))
     own = stage_callbacks(fit, dls.class_counts, dls.device, amp)
     _quiet_fit(gen, fit.epochs, fit.lr, wd=fit.weight_decay, cbs=[*own, *(cbs or [])])
@@ -323,7 +331,7 @@ def trained_judge(
         fit_stages(judge, [stage], seed=seed, judge=lambda learn, res: dict(rows={}))
     return judge.model
 
-# %% ../../nbs/training/47_diffusion.ipynb #7d766331
+# %% ../../nbs/training/47_diffusion.ipynb #b285fdda
 @patch
 def prepare(self:DiffusionStage, learn, path, seed, amp, cbs):
     "Train, generate, filter, and exchange the training loader."
@@ -332,8 +340,8 @@ def prepare(self:DiffusionStage, learn, path, seed, amp, cbs):
     judge = trained_judge(learn, self.judge_epochs, seed)
     x, y, table = self.augmenter(diffusion).generate(dls.train, judge, seed)
     if not len(x):
-        raise LTSError(f'{self.name}: none of the {table.drawn.sum()} generated signals passed; train '
-                       'longer (`epochs`), or lower `min_confidence` and raise `max_distance`')
+        raise LTSError(f'{self.name}: none of the {table.drawn.sum()} generated signals passed; '
+                       'train longer (`epochs`), lower `min_confidence`, or raise `max_distance`')
     if path is not None:
         diffusion.save(Path(path)/f'{self.name}.safetensors')
         write_atomically(self._file(path), safetensors_bytes(dict(x=x.contiguous(), labels=y)))
@@ -353,7 +361,7 @@ def again(self:DiffusionStage, learn, path):
                                           f'signals ({e})') from None
     learn.dls.loaders[0] = mixed_loader(learn.dls.train, kept['x'], kept['labels'])
 
-# %% ../../nbs/training/47_diffusion.ipynb #481491a3
+# %% ../../nbs/training/47_diffusion.ipynb #3fca6d48
 def feature_loaders(
     learn, # A `Learner` with a `SignalModel` that has been trained
     batch_size:int=256, # Feature vectors a batch
@@ -363,15 +371,16 @@ def feature_loaders(
     for dl in learn.dls.loaders[:2]:
         f, _ = _looked_at(model, dl.store.take(dl.indices))
         store = SignalStore.from_arrays(f[:, None], dl.labels, list(dl.vocab), layout='nct')
-        parts.append(dl.new(SignalItems(store, None, dl.dataset.split_idx), batch_tfms=None, bs=batch_size, drop_last=False,
-                            sampler='none' if dl.dataset.split_idx == 0 else None))
+        items = SignalItems(store, None, dl.dataset.split_idx)
+        parts.append(dl.new(items, batch_tfms=None, bs=batch_size, drop_last=False,
+                            sampler=None if items.split_idx else 'none'))
     return DataLoaders(*parts, device=learn.dls.device)
 
-# %% ../../nbs/training/47_diffusion.ipynb #b28c747e
+# %% ../../nbs/training/47_diffusion.ipynb #a1a554ad
 def adversarial_unknowns(
     diffusion:SignalDiffusion, # Trained on the known classes
     n:int, # How many
-    kind:str='mixed', # 'mixed': two classes at once; 'free': no class; 'between': `x` on the way to another class
+    kind:str='mixed', # 'mixed': two classes; 'free': none; 'between': `x` on the way to another class
     x:Tensor=None, # 'between': real signals (m, channels, time), and
     labels=None, # their classes (m,)
     strength:float=.6, # 'between': share of the noise levels, as for `SignalDiffusion.vary`
@@ -381,13 +390,38 @@ def adversarial_unknowns(
     "Signals near the known classes that belong to none of them."
     rng, k = seed_stream(seed, 'unknowns'), diffusion.n_classes
     if kind == 'free': return diffusion.sample([-1]*n, steps, 1., seed)
-    if kind not in ('mixed', 'between'): raise LTSError(f"`kind` ({kind!r}) must be 'mixed', 'free' or 'between'")
+    if kind not in ('mixed', 'between'):
+        raise LTSError(f"`kind` ({kind!r}) must be 'mixed', 'free' or 'between'")
     if k < 2: raise LTSError(f'{kind!r} needs two classes; the generator knows one')
     first, away = rng.integers(0, k, n), rng.integers(1, k, n)
     if kind == 'mixed':
         pair = torch.eye(k)[first] + torch.eye(k)[(first + away) % k]
         return diffusion.sample(pair/2, steps, 1., seed)
-    if x is None or labels is None: raise LTSError("'between' needs real signals: `x` and `labels`")
+    if x is None or labels is None:
+        raise LTSError("'between' needs real signals: `x` and `labels`")
     i = rng.integers(0, len(x), n)
     other = (np.asarray(labels)[i] + away) % k
     return diffusion.vary(x[torch.from_numpy(i)], other, strength, steps, seed=seed)
+
+# %% ../../nbs/training/47_diffusion.ipynb #69aef78e
+@open_scores.register('diffusion', source='Graham et al. 2023, arXiv:2211.07740')
+class DiffusionScore(SignalScore):
+    "How badly a generator of the known signals explains a signal"
+    def __init__(self,
+        generator, # A trained `SignalDiffusion`, or the file of one
+        measure:str='reconstruction', # 'reconstruction' error or 'likelihood' bound
+        given_class:bool=True, # Tell the generator the class that the classifier predicts
+        draws:int=8, # Draws of the noise: at each level, or levels in all for the likelihood
+    ):
+        super().__init__()
+        if measure not in ('reconstruction', 'likelihood'):
+            raise LTSError(f"`measure` ({measure!r}) must be 'reconstruction' or 'likelihood'")
+        if not isinstance(generator, SignalDiffusion): generator = SignalDiffusion.load(generator)
+        self.generator, self.given_class, self.draws = generator, given_class, draws
+        self.measure = dict(reconstruction='reconstruction_error', likelihood='nll_bound')[measure]
+
+    @torch.no_grad()
+    def of_batch(self, x, seen):
+        "As `SignalScore.of_batch`."
+        labels = seen.head(seen.encode(x)).argmax(1) if self.given_class else None
+        return getattr(self.generator.to(x.device), self.measure)(x, labels, draws=self.draws)

@@ -133,7 +133,7 @@ def join_stores(
     source.annotate(labels, train.classes, meta, train.sample_rate)
     return SignalStore(source, train.target_length, train.normalize)
 
-# %% ../../nbs/training/43_experiment.ipynb #ff17f9bb
+# %% ../../nbs/training/43_experiment.ipynb #906f0265
 def pick_device(
     name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
 ) -> torch.device: # The device
@@ -187,6 +187,7 @@ def make_stages(
     makers, names = _stage_makers(cfg), cfg.stages
     if names is None:
         names = ['stage1', *['stage2']*cfg.stage2.enabled, *['stage3']*(cfg.stage3.mode != 'none')]
+    if not names: raise ConfigError(f'`stages` is empty; there are {", ".join(makers)}')
     if bad := [n for n in names if n not in makers]:
         raise ConfigError(f'`stages` has {bad[0]!r}; there are {", ".join(makers)}')
     return [makers[n]() for n in names]

@@ -444,7 +444,7 @@ def _calibrate(learn, stage, prior, groups):
         tau['temperature'], res['ece'] = _cool(learn.model, logits, preds.targets)
     return dict(tau=tau, prior=asdict(prior), **res)
 
-# %% ../../nbs/training/42_stages.ipynb #c9c52924
+# %% ../../nbs/training/42_stages.ipynb #583b5b29
 class Preparation:
     "Base of stages that change what later stages train on, and leave the model as it is."
     name = 'preparation' # Name in results and files
@@ -471,15 +471,16 @@ class Preparation:
         "Do to a fresh learner what `prepare` did, in a run that goes on after it."
         raise NotImplementedError
 
+# %% ../../nbs/training/42_stages.ipynb #5196ce62
 def real_counts(
     dls, # `DataLoaders` of `SignalDL`
 ) -> np.ndarray: # int64, shape (n_classes,)
     "Real training signals of each class, those that a `Preparation` has added left out."
     dl = dls.train
-    real = dl.indices < getattr(dl.store, 'n_real', len(dl.store))
-    return np.bincount(dl.labels[real], minlength=dl.c)
+    if not hasattr(dl.store, 'n_real'): return dls.class_counts
+    return np.bincount(dl.labels[dl.indices < dl.store.n_real], minlength=dl.c)
 
-# %% ../../nbs/training/42_stages.ipynb #21ad32b4
+# %% ../../nbs/training/42_stages.ipynb #18748fbb
 def check_stages(
     learn, # A `Learner`
     stages, # `Stage1`, `Stage2`, `Stage3` in the order they run
@@ -489,8 +490,9 @@ def check_stages(
     names = [s.name for s in stages]
     if len(set(names)) < len(names):
         raise ConfigError(f'stages need names of their own; got {names}')
-    if not names or isinstance(stages[-1], Preparation):
-        raise ConfigError(f'stages {names}: nothing is trained after it' if names else 'no stages')
+    if names and isinstance(stages[-1], Preparation):
+        raise ConfigError(f'{names[-1]}: nothing is trained after it; put it before a stage that is to '
+                          'see what it makes')
     for s in stages:
         if isinstance(s, Preparation): s.check(learn)
     stages = [s for s in stages if not isinstance(s, Preparation)]
