@@ -249,7 +249,7 @@ def generate(self:DiffusionAugment,
     kept, table = self.select(x, y, dl, model)
     return x[kept], y[kept], table
 
-# %% ../../nbs/training/47_diffusion.ipynb #aa5eaf5d
+# %% ../../nbs/training/47_diffusion.ipynb #b0bfcdbf
 @dataclass
 class DiffusionStage(Preparation):
     "Train a generator, and let later stages train on its signals too."
@@ -257,7 +257,7 @@ class DiffusionStage(Preparation):
     lr:float = 2e-3 # Peak learning rate
     ema_decay:float = .995 # Decay of the average of the weights, as in `EMA`; 0 keeps the weights
     sampler:str = 'sqrt' # A name of the registry `samplers`
-    augment:list = field(default_factory=lambda: ['PhaseRotation']) # What is to be learned as natural
+    augment:list = field(default_factory=lambda: ['PhaseRotation']) # What counts as natural
     fill:float = .5 # As for `DiffusionAugment`, like the five below
     max_ratio:float = 10.
     guidance:float = 1.5
@@ -376,11 +376,11 @@ def feature_loaders(
                             sampler=None if items.split_idx else 'none'))
     return DataLoaders(*parts, device=learn.dls.device)
 
-# %% ../../nbs/training/47_diffusion.ipynb #a1a554ad
+# %% ../../nbs/training/47_diffusion.ipynb #1e1c6fd5
 def adversarial_unknowns(
     diffusion:SignalDiffusion, # Trained on the known classes
     n:int, # How many
-    kind:str='mixed', # 'mixed': two classes; 'free': none; 'between': `x` on the way to another class
+    kind:str='mixed', # 'mixed': two classes; 'free': none; 'between': `x` on its way to another
     x:Tensor=None, # 'between': real signals (m, channels, time), and
     labels=None, # their classes (m,)
     strength:float=.6, # 'between': share of the noise levels, as for `SignalDiffusion.vary`

@@ -444,7 +444,8 @@ def _calibrate(learn, stage, prior, groups):
         tau['temperature'], res['ece'] = _cool(learn.model, logits, preds.targets)
     return dict(tau=tau, prior=asdict(prior), **res)
 
-# %% ../../nbs/training/42_stages.ipynb #583b5b29
+# %% ../../nbs/training/42_stages.ipynb #a8769233
+@dataclass
 class Preparation:
     "Base of stages that change what later stages train on, and leave the model as it is."
     name = 'preparation' # Name in results and files
