@@ -109,7 +109,7 @@ def _defaults():
     "The default of every field of `Config` by its dotted name; free-form fields have none."
     return {k: v for k,_,v,_ in describe_config() if v != {}}
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #bcee6579
+# %% ../../nbs/evaluation/55_summarize.ipynb #91778d51
 _stage_names = dict(diffusion=['diffusion'], stage2=['stage2', 'crt', 'lws', 'finetune'],
                     stage3=['stage3', 'tau_norm', 'logit_adjust', 'both', 'temperature'])
 
@@ -120,7 +120,7 @@ def config_until(
     "A configuration whose later stages are switched off."
     gone = tuple(s for s in ('stage2', 'stage3') if not {*_stage_names[s]} & {*stages})
     cfg = _without(cfg, gone)
-    if cfg.get('stages'): cfg['stages'] = list(stages)
+    if cfg.get('stages'): return dict(cfg, stages=list(stages))
     if 'stage2' in gone: cfg['stage2.enabled'] = False
     if 'stage3' in gone: cfg['stage3.mode'] = 'none'
     return cfg
