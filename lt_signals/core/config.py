@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['task_defaults', 'task_aliases', 'opt', 'DataConfig', 'SynthConfig', 'ModelConfig', 'LossSection', 'SamplingConfig',
            'TrainingConfig', 'SchedulerConfig', 'EarlyStoppingConfig', 'Stage2Config', 'Stage3Config',
-           'EvaluationConfig', 'VisualizationConfig', 'AMCConfig', 'OpenSetConfig', 'DefectsConfig', 'Config',
-           'real_names', 'check_names', 'make_config', 'describe_config', 'config_help', 'parse_arguments',
+           'EvaluationConfig', 'VisualizationConfig', 'AMCConfig', 'OpenSetConfig', 'DefectsConfig', 'DiffusionConfig',
+           'Config', 'real_names', 'check_names', 'make_config', 'describe_config', 'config_help', 'parse_arguments',
            'run_command', 'config_to_json', 'config_from_json']
 
 # %% ../../nbs/core/02_config.ipynb #e9cf72ac
@@ -200,7 +200,26 @@ class DefectsConfig:
         'brightness_contrast': {'brightness': .2, 'contrast': .2}, 'color_jitter': None,
         'gaussian_blur': None}, 'switches of `image_augmentation`; null: off')
 
-# %% ../../nbs/core/02_config.ipynb #5fd839ed
+# %% ../../nbs/core/02_config.ipynb #29b38a2f
+@dataclass
+class DiffusionConfig:
+    "The generator of signals for rare classes (stage `diffusion` of `stages`)."
+    epochs:int = opt(100, 'passes of the generator over the training part')
+    lr:float = opt(2e-3, 'peak learning rate of the generator')
+    ema_decay:float = opt(.995, 'moving average of its weights; 0 keeps the weights themselves')
+    sampler:str = opt('sqrt', 'a name of the registry `samplers`')
+    augment:List[Any] = opt(['PhaseRotation'], 'augmentations that the generator is to learn as natural')
+    fill:float = opt(.5, 'share of the most frequent class that the others are brought up to, 0 to 1')
+    max_ratio:float = opt(10., 'generated signals for each real one of a class, at most')
+    guidance:float = opt(1.5, '1: as the class is; above: more typical, less varied; 0: no class')
+    steps:int = opt(50, 'steps from noise to signal')
+    surplus:float = opt(2., 'signals drawn for each that is wanted, at least 1')
+    min_confidence:float = opt(.3, 'of the judging classifier in the class of a generated signal')
+    max_distance:float = opt(2., 'from a real signal of the class; 1: as near as these to each other')
+    judge_epochs:int = opt(10, 'training of the judging classifier; 0 keeps what the generator makes')
+    options:Dict[str, Any] = opt({}, "further arguments of the generator, e.g. '{width: 32}'")
+
+# %% ../../nbs/core/02_config.ipynb #59adb0f5
 @dataclass
 class Config:
     "A whole run."
@@ -213,6 +232,7 @@ class Config:
     threads:int = opt(0, 'CPU threads of torch; 0 leaves its choice')
     resume:bool = opt(False, 'go on with the latest run of this name where it was stopped')
     progress:bool = opt(True, 'progress bars')
+    stages:Optional[List[str]] = opt(None, 'stages by name: [diffusion,stage1,crt,tau_norm]; null: 1, 2, 3')
     data:DataConfig = field(default_factory=DataConfig)
     synth:SynthConfig = field(default_factory=SynthConfig)
     amc:AMCConfig = field(default_factory=AMCConfig)
@@ -225,6 +245,7 @@ class Config:
     early_stopping:EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     stage2:Stage2Config = field(default_factory=Stage2Config)
     stage3:Stage3Config = field(default_factory=Stage3Config)
+    diffusion:DiffusionConfig = field(default_factory=DiffusionConfig)
     evaluation:EvaluationConfig = field(default_factory=EvaluationConfig)
     openset:OpenSetConfig = field(default_factory=OpenSetConfig)
     visualization:VisualizationConfig = field(default_factory=VisualizationConfig)

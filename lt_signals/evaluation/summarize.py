@@ -123,14 +123,18 @@ def _defaults(task=None):
     rows = describe_config(make_config({'task': task} if task else {}))
     return {k2: v2 for k,_,v,_ in rows if not k.endswith('options') for k2,v2 in _flat({k: v}).items()}
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #7e51e832
+# %% ../../nbs/evaluation/55_summarize.ipynb #91778d51
+_stage_names = dict(diffusion=['diffusion'], stage2=['stage2', 'crt', 'lws', 'finetune'],
+                    stage3=['stage3', 'tau_norm', 'logit_adjust', 'both', 'temperature'])
+
 def config_until(
     cfg:dict, # Configuration with dotted names
     stages, # Names of the stages that have run
 ) -> dict: # The configuration of a run that ends there
     "A configuration whose later stages are switched off."
-    gone = tuple(s for s in ('stage2', 'stage3') if s not in stages)
+    gone = tuple(s for s in ('stage2', 'stage3') if not {*_stage_names[s]} & {*stages})
     cfg = _without(cfg, gone)
+    if cfg.get('stages'): return dict(cfg, stages=list(stages))
     if 'stage2' in gone: cfg['stage2.enabled'] = False
     if 'stage3' in gone: cfg['stage3.mode'] = 'none'
     return cfg
@@ -161,7 +165,7 @@ def train_command(
     given = [f'{k}={_hydra_value(v)}' for k,v in fields.items() if k not in default or v != default[k]]
     return shlex.join(['lts_train', *given])
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #9e9a6c7f
+# %% ../../nbs/evaluation/55_summarize.ipynb #7c96bcc6
 def _digest(o): return hashlib.sha256(json.dumps(o, sort_keys=True).encode()).hexdigest()[:12]
 
 def _data_of(res, cfg):
@@ -181,7 +185,7 @@ def _stage_row(res, i):
     valid, tested = (_analysis(done[-1], p) for p in ('valid', part))
     valid = stage_scores(valid) if valid else {}
     rejects = res.get('openset', {}) if len(done) == len(res['stages']) else {}
-    return dict(stages=' + '.join(s['mode'] for s in done[1:]), part=part,
+    return dict(stages=' + '.join(s['mode'] for s in done if s['mode'] != 'train'), part=part,
                 last=len(done) == len(res['stages']), tested=res['passport']['parts'][part]['n'],
                 **stage_scores(tested), ECE=(done[-1].get('calibration') or {}).get('ece'),
                 **{'open-AUROC': rejects.get('auroc'), 'OSCR': rejects.get('oscr')},
@@ -193,19 +197,23 @@ def read_run(
     "The results of a run, stage by stage, each with the configuration that it depends on."
     run = RunFolder(path)
     res = _read_results(run.results)
-    if any('overall' not in _analysis(s, res['part']) for s in res['stages']):
+    judged = [i for i,s in enumerate(res['stages']) if s.get('rows', True)]
+    if any('overall' not in _analysis(res['stages'][i], res['part']) for i in judged):
         raise LTSError(f'a run of task {res.get("task")!r}, which has no scores of classes to rank')
     cfg = {**_defaults(), **_flat(json.loads(run.config.read_text(encoding='utf-8')))}
     facts = dict(run=run.path.name, split=_digest(res['passport']), path=str(run.path),
                  **{k: res[k] for k in ('name', 'seed', 'model', 'loss', 'sampler')})
     names = [s['name'] for s in res['stages']]
     return [dict(facts, **_stage_row(res, i), data=_data_of(res, cfg),
-                 config=config_until(cfg, names[:i+1])) for i in range(len(names))]
+                 config=config_until(cfg, names[:i+1])) for i in judged]
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #76f8ef5b
+# %% ../../nbs/evaluation/55_summarize.ipynb #14b8324b
 def _off(cfg):
     "Stages that a configuration does without."
-    stages = dict(stage2=cfg.get('stage2.enabled', True), stage3=cfg.get('stage3.mode') != 'none')
+    named = cfg.get('stages')
+    stages = dict(diffusion=False, stage2=cfg.get('stage2.enabled', True),
+                  stage3=cfg.get('stage3.mode') != 'none')
+    if named: stages = {s: bool({*names} & {*named}) for s,names in _stage_names.items()}
     return tuple(s for s,on in stages.items() if not on)
 
 def _varying_fields(configs, known=()):
@@ -229,8 +237,8 @@ def _differences(configs, fields):
     return [''.join(f', {short[k]}={c[k]}' for k in fields if k in c and c[k] != default.get(k))
             for c in configs]
 
-# %% ../../nbs/evaluation/55_summarize.ipynb #c68aeccb
-_in_name = ('model.name', 'loss.name', 'sampling.name', 'stage2.enabled', 'stage2.mode',
+# %% ../../nbs/evaluation/55_summarize.ipynb #b82d6bb3
+_in_name = ('stages', 'model.name', 'loss.name', 'sampling.name', 'stage2.enabled', 'stage2.mode',
             'stage3.mode')
 
 def _name_methods(rows):

@@ -7,11 +7,12 @@ __all__ = ['tasks', 'RunFolder', 'data_seed', 'open_data', 'join_stores', 'pick_
            'Emitter', 'vote_recordings', 'check_rejection', 'reject_unknown', 'rejection_text', 'build_run', 'EpochLog',
            'run_results', 'summary_text', 'run_experiment', 'load_run', 'load_model', 'load_rejector']
 
-# %% ../../nbs/training/43_experiment.ipynb #a1ef8b1c
+# %% ../../nbs/training/43_experiment.ipynb #abcbb9da
 import json, logging, os, platform, sys, time
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -43,7 +44,7 @@ from ..models.layers import create_model
 from .callbacks import load_weights, save_weights
 from .distributed import from_rank0
 from .stages import (Stage1, Stage2, Stage3, check_stages, emitter_learner,
-                                        evaluate_stage, fit_stages)
+                                        evaluate_stage, fit_stages, real_counts)
 
 # %% ../../nbs/training/43_experiment.ipynb #86212308
 def _point(link, path):
@@ -135,7 +136,7 @@ def join_stores(
     source.annotate(labels, train.classes, meta, train.sample_rate)
     return SignalStore(source, train.target_length, train.normalize)
 
-# %% ../../nbs/training/43_experiment.ipynb #73a06572
+# %% ../../nbs/training/43_experiment.ipynb #ece2a1e3
 def pick_device(
     name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
 ) -> torch.device: # The device
@@ -158,24 +159,41 @@ def _own_gpu(name):
                           'as many processes as GPUs (`--nproc_per_node`), or use device=cpu')
     return f'cuda:{local}'
 
-def make_stages(
-    cfg:Config, # The run
-) -> list: # `Stage1`, and `Stage2` and `Stage3` where they are enabled
-    "The stages that a configuration describes."
+def _stage_makers(cfg):
+    "A function that makes the stage, for each name that `stages` may hold."
     t, s, e = cfg.training, cfg.scheduler, cfg.early_stopping
     plateau = dict(factor=s.factor, patience=s.patience) if s.name == 'plateau' else {}
     common = dict(optimizer=t.optimizer, weight_decay=t.weight_decay, grad_clip=t.grad_clip,
                   accumulate=t.accumulate, schedule=s.name, schedule_options={**plateau, **s.options},
                   warmup_epochs=s.warmup_epochs, patience=e.patience, monitor=e.monitor)
     alphas = {k: v for k,v in asdict(cfg.sampling).items() if k != 'name'}
-    stages = [Stage1(epochs=t.epochs, lr=t.lr, loss=cfg.loss.name, loss_options=cfg.loss.options,
-                     drw_start=cfg.loss.drw_start, sampler=cfg.sampling.name,
-                     sampler_options=alphas, ema_decay=t.ema_decay, mixup=t.mixup,
-                     label_smoothing=t.label_smoothing, **common)]
+    first = partial(Stage1, epochs=t.epochs, lr=t.lr, loss=cfg.loss.name,
+                    loss_options=cfg.loss.options, drw_start=cfg.loss.drw_start,
+                    sampler=cfg.sampling.name, sampler_options=alphas, ema_decay=t.ema_decay,
+                    mixup=t.mixup, label_smoothing=t.label_smoothing, **common)
     s2 = {k: v for k,v in asdict(cfg.stage2).items() if k != 'enabled'}
-    if cfg.stage2.enabled: stages.append(Stage2(**s2, **common))
-    if cfg.stage3.mode != 'none': stages.append(Stage3(**asdict(cfg.stage3)))
-    return stages
+    second, third = partial(Stage2, **s2, **common), partial(Stage3, **asdict(cfg.stage3))
+    named = lambda make, *modes: {m: partial(make, mode=m, name=m) for m in modes}
+    return dict(diffusion=lambda: _diffusion_stage(cfg), stage1=first, stage2=second, stage3=third,
+                **named(second, 'crt', 'lws', 'finetune'),
+                **named(third, 'tau_norm', 'logit_adjust', 'both', 'temperature'))
+
+def _diffusion_stage(cfg):
+    "The stage of the section `diffusion`; its module needs diffusers, so it is imported here."
+    make = import_module('lt_signals.training.diffusion').DiffusionStage
+    return make(**asdict(cfg.diffusion))
+
+def make_stages(
+    cfg:Config, # The run
+) -> list: # The stages that `stages` names; else stage 1, and 2 and 3 where they are enabled
+    "The stages that a configuration describes."
+    makers, names = _stage_makers(cfg), cfg.stages
+    if names is None:
+        names = ['stage1', *['stage2']*cfg.stage2.enabled, *['stage3']*(cfg.stage3.mode != 'none')]
+    if not names: raise ConfigError(f'`stages` is empty; there are {", ".join(makers)}')
+    if bad := [n for n in names if n not in makers]:
+        raise ConfigError(f'`stages` has {bad[0]!r}; there are {", ".join(makers)}')
+    return [makers[n]() for n in names]
 
 # %% ../../nbs/training/43_experiment.ipynb #fbff74d0
 tasks = Registry('task')
@@ -239,7 +257,7 @@ def known(self:Task,
     self.split = open_split(store, o.unknown, o.n_unknown or None, o.choose, data_seed(self.cfg))
     return self.split.known
 
-# %% ../../nbs/training/43_experiment.ipynb #7be98477
+# %% ../../nbs/training/43_experiment.ipynb #47abca52
 @patch
 def loaders(self:Task,
     device, # Where batches go
@@ -259,7 +277,7 @@ def judge(self:Task,
 ) -> dict: # 'rows': short scores of 'valid' and 'test'; further scores, and what figures need
     "Scores of a stage."
     dls, rule = learn.dls, asdict(self.cfg.evaluation)
-    analyzer = ClassificationAnalyzer(dls.class_counts, classes=list(dls.vocab), **rule)
+    analyzer = ClassificationAnalyzer(real_counts(dls), classes=list(dls.vocab), **rule)
     return evaluate_stage(learn, analyzer)
 
 @patch
@@ -452,7 +470,7 @@ class EpochLog(Callback):
         lr = self.opt.hypers[-1]['lr']
         _log.info(f'{datetime.now():%H:%M:%S} lr {lr:.2e} {row}', extra=dict(epoch=self.epoch))
 
-# %% ../../nbs/training/43_experiment.ipynb #75dd5861
+# %% ../../nbs/training/43_experiment.ipynb #977bd946
 def run_results(
     task:Task, # Of the run
     learn, # The trained `Learner`
@@ -464,9 +482,9 @@ def run_results(
     return dict(
         name=cfg.exp_name, task=cfg.task, seed=cfg.seed, model=cfg.model.name, loss=cfg.loss.name,
         sampler=cfg.sampling.name, passport=dls.passport, classes=list(dls.vocab),
-        class_counts=[int(n) for n in dls.class_counts], n_channels=dls.store.n_channels,
+        class_counts=[int(n) for n in real_counts(dls)], n_channels=dls.store.n_channels,
         processes=max(1, num_distrib()), part=part,
-        summary={s['name']: s['rows'][part] for s in stages},
+        summary={s['name']: s['rows'][part] for s in stages if s['rows']},
         stages=[{k: v for k,v in s.items() if k != 'seconds'} for s in stages],
         **task.facts(learn),
         versions=dict(lt_signals=lt_signals.__version__, python=platform.python_version(),
@@ -485,7 +503,7 @@ def summary_text(
             f'scores in percent on the {part} part, {size:,} signals\n\n{task.table(results)}'
             + (f'\n\n{rejection_text(results["openset"])}' if 'openset' in results else ''))
 
-# %% ../../nbs/training/43_experiment.ipynb #19102b42
+# %% ../../nbs/training/43_experiment.ipynb #99965c6f
 _may_differ = {'resume', 'progress', 'out_dir', 'threads', 'device', 'visualization'}
 
 def _resumed(cfg):
@@ -526,7 +544,7 @@ def _finish(run, task, learn, fitted, start, ready):
     if task.cfg.openset.score is not None:
         results['openset'] = reject_unknown(task, learn, run.checkpoints/'rejector.safetensors')
     if how.enabled:
-        *stages, last = task.drawn(learn, fitted)
+        *stages, last = task.drawn(learn, [s for s in fitted if s['rows']])
         stages.append(last | {k: results[k] for k in ('openset',) if k in results})
         visualize_all_results(stages, run.plots, how.formats, how.dpi, how.figures)
     seconds = {f'{s["name"]}_s': s['seconds'] for s in fitted}

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['emitter_learner', 'signal_learner', 'Training', 'Stage1', 'Stage2', 'Stage3', 'build_stage2_loader', 'trainable',
            'class_head', 'HeadPrior', 'head_prior', 'stage_callbacks', 'history_rows', 'stage_loss', 'validation_score',
-           'search_tau', 'check_stages', 'run_settings', 'RunState', 'evaluate_stage', 'fit_stages']
+           'search_tau', 'Preparation', 'real_counts', 'check_stages', 'run_settings', 'RunState', 'evaluate_stage',
+           'fit_stages']
 
 # %% ../../nbs/training/42_stages.ipynb #4bf32845
 import hashlib, json, time, warnings
@@ -447,7 +448,44 @@ def _calibrate(learn, stage, prior, groups):
         tau['temperature'], res['ece'] = _cool(learn.model, logits, preds.targets)
     return dict(tau=tau, prior=asdict(prior), **res)
 
-# %% ../../nbs/training/42_stages.ipynb #81571207
+# %% ../../nbs/training/42_stages.ipynb #a8769233
+@dataclass
+class Preparation:
+    "Base of stages that change what later stages train on, and leave the model as it is."
+    name = 'preparation' # Name in results and files
+
+    def check(self,
+        learn, # A `Learner`
+    ):
+        "Raise a `ConfigError` for what could not run."
+
+    def prepare(self,
+        learn, # A `Learner`, whose loaders may be exchanged
+        path, # Folder for files that `again` needs; None writes nothing
+        seed:int, # Seed of the stage
+        amp:bool, # Mixed precision on a GPU
+        cbs, # Further callbacks for every fit
+    ) -> dict: # JSON-able, with 'mode', 'history' and 'seconds'
+        "Do it."
+        raise NotImplementedError
+
+    def again(self,
+        learn, # A `Learner`
+        path, # Folder that `prepare` wrote to
+    ):
+        "Do to a fresh learner what `prepare` did, in a run that goes on after it."
+        raise NotImplementedError
+
+# %% ../../nbs/training/42_stages.ipynb #5196ce62
+def real_counts(
+    dls, # `DataLoaders` of `SignalDL`
+) -> np.ndarray: # int64, shape (n_classes,)
+    "Real training signals of each class, those that a `Preparation` has added left out."
+    dl = dls.train
+    if not hasattr(dl.store, 'n_real'): return dls.class_counts
+    return np.bincount(dl.labels[dl.indices < dl.store.n_real], minlength=dl.c)
+
+# %% ../../nbs/training/42_stages.ipynb #45e8b195
 def check_stages(
     learn, # A `Learner`
     stages, # `Stage1`, `Stage2`, `Stage3` in the order they run
@@ -457,6 +495,12 @@ def check_stages(
     names = [s.name for s in stages]
     if len(set(names)) < len(names):
         raise ConfigError(f'stages need names of their own; got {names}')
+    if names and isinstance(stages[-1], Preparation):
+        raise ConfigError(f'{names[-1]}: nothing is trained after it; put it before a stage that is to '
+                          'see what it makes')
+    for s in stages:
+        if isinstance(s, Preparation): s.check(learn)
+    stages = [s for s in stages if not isinstance(s, Preparation)]
     _check_tasks(learn, stages)
     metrics = ['train_loss', 'valid_loss', *(m.name for m in learn.metrics)]
     head, prior = class_head(learn.model, len(class_counts)), getattr(learn, 'head_prior', None)
@@ -611,7 +655,7 @@ def _run_stage(learn, stage, seed, checkpointer, analyzer, judge, amp, cbs):
     learn.head_prior = HeadPrior(**res['prior'])
     return json.loads(json.dumps(res))
 
-# %% ../../nbs/training/42_stages.ipynb #6a88c235
+# %% ../../nbs/training/42_stages.ipynb #23d049ac
 def fit_stages(
     learn, # A `Learner` on `SignalDL` loaders, from `emitter_learner`
     stages, # `Stage1`, `Stage2`, `Stage3` objects, in the order they run
@@ -636,10 +680,17 @@ def fit_stages(
     if resume and (state := run.load()): _go_back(learn, state, run.results)
     else: run.save(learn.model)
     for i,stage in enumerate(stages):
-        if i < len(run.results): continue
+        if i < len(run.results):
+            if isinstance(stage, Preparation): stage.again(learn, path)
+            continue
         stage_seed = int(seed_stream(seed, 'stage', i).integers(2**31))
         setup_seed(stage_seed, torch.are_deterministic_algorithms_enabled())
         fit, state = state and state['fit'], None
+        if isinstance(stage, Preparation):
+            res = dict(name=stage.name, rows={}, **stage.prepare(learn, path, stage_seed, amp, cbs))
+            run.results.append(json.loads(json.dumps(res)))
+            run.save(learn.model)
+            continue
         checkpointer = Checkpointer(partial(run.save, learn.model), every, state=fit)
         run.results.append(_run_stage(learn, stage, stage_seed, checkpointer, analyzer, judge, amp,
                                       cbs))
@@ -653,4 +704,5 @@ def _go_back(learn, state, results):
     weights = state['fit']['model'] if state['fit'] else state['model']
     match_head(learn.model, weights)
     if not state['fit']: learn.model.load_state_dict(weights)
-    if results: learn.head_prior = HeadPrior(**results[-1]['prior'])
+    priors = [r['prior'] for r in results if 'prior' in r]
+    if priors: learn.head_prior = HeadPrior(**priors[-1])
