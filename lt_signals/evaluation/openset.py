@@ -78,15 +78,15 @@ def collect_evidence(
     return Evidence(both[:, :n].contiguous(), both[:, n:].contiguous(), targets, dl,
                     model.forward_features, model.forward_head, next(model.parameters()).device)
 
-# %% ../../nbs/evaluation/53_openset.ipynb #0bf4d414
+# %% ../../nbs/evaluation/53_openset.ipynb #3ad123b2
 def reference_evidence(
     learn, # A fastai `Learner`, or a `SignalModel`
     dls, # Its `DataLoaders`
     most:int=20_000, # Signals at most, spread evenly over the classes
 ) -> Evidence: # Of training signals, without augmentation
     "What scores are fitted to."
-    train = dls.split.train
-    at = spread_samples(dls.train.labels, min(most, len(train)))
+    real = np.flatnonzero(dls.train.indices < len(dls.store)) # generated ones come after them
+    at = real[spread_samples(dls.train.labels[real], min(most, len(real)))]
     return collect_evidence(learn, dls.valid.new(dls.store.subset(dls.train.indices[at])))
 
 # %% ../../nbs/evaluation/53_openset.ipynb #554c29f7
