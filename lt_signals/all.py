@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/apps/79_all.ipynb #7b9c5374
+# %% ../nbs/apps/79_all.ipynb #2d786c80
 from .core.registry import *
 from .core.types import *
 from .core.config import *
@@ -17,6 +17,7 @@ from .data.synth import *
 from .data.modulations import *
 from .data.modes import *
 from .data.longtail import *
+from .data.unknown import *
 from .data.samplers import *
 from .data.transforms import *
 from .data.images import *
@@ -39,6 +40,7 @@ from .models.multitask import *
 from .models.baselines import *
 from .models.dualview import *
 from .models.siamese import *
+from .models.diffusion import *
 from .losses.weights import *
 from .losses.reweight import *
 from .losses.margin import *
@@ -56,14 +58,19 @@ from .training.amc import *
 from .training.defects import *
 from .training.distributed import *
 from .training.detector import *
+from .training.diffusion import *
 from .evaluation.metrics import *
 from .evaluation.analysis import *
 from .evaluation.multitask import *
 from .evaluation.multilabel import *
 from .evaluation.calibration import *
 from .evaluation.diagnostics import *
+from .evaluation.openset import *
+from .evaluation.openscores import *
+from .evaluation.rejection import *
 from .evaluation.plots import *
 from .evaluation.summarize import *
+from .evaluation.generated import *
 from .explain.masks import *
 from .explain.pis import *
 from .explain.perturbed import *
