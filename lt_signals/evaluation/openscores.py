@@ -190,7 +190,7 @@ class WeibullScore(PrototypeScore):
         shape, _, scale = weibull_min.fit(d.clip(1e-9), floc=0)
         return shape, scale
 
-# %% ../../nbs/evaluation/53a_openscores.ipynb #93b47a70
+# %% ../../nbs/evaluation/53a_openscores.ipynb #b9c174a5
 def affine_head(
     head, # Features (batch, n_features) to logits
     n_features:int, # Length of a feature vector
@@ -207,6 +207,7 @@ def affine_head(
                            "head='linear', or take another score")
     return weight.float().cpu(), bias.float().cpu()
 
+# %% ../../nbs/evaluation/53a_openscores.ipynb #e9cfbff1
 @open_scores.register('vim', source='arXiv:2203.10807')
 class ViMScore(OpenScore):
     "Energy, and what of the features lies outside their main directions"
@@ -230,6 +231,7 @@ class ViMScore(OpenScore):
         "As pytorch-ood computes it."
         return self.detector.predict_features(seen.features)
 
+# %% ../../nbs/evaluation/53a_openscores.ipynb #06bbcd0e
 @open_scores.register('react', source='arXiv:2111.12797')
 class ReActScore(OpenScore):
     "Energy of features clipped at a quantile of the training features"
