@@ -6,7 +6,7 @@ better on validation. The best epoch is that of the best macro F1 on validation 
 chosen on validation, and at 1/2.
 
 Finished (loss, seed, rate) are kept in the results file and not run again. Run:
-  python benchmarks/defects.py [--seeds 0 1 2] [--losses BCE 'focal, dynamic' ...] [--rates 0.006 0.02] [--out benchmarks/defects.json]
+  python benchmarks/defects.py [--seeds 0 1 2] [--losses BCE 'focal, dynamic' ...] [--rates 0.006] [--out benchmarks/defects.json]
 """
 import argparse, json, os, platform, time, warnings
 from itertools import product
@@ -109,7 +109,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     p.add_argument('--losses', nargs='+', default=list(LOSSES), choices=list(LOSSES))
-    p.add_argument('--rates', nargs='+', type=float, default=[6e-3, 2e-2])
+    p.add_argument('--rates', nargs='+', type=float, default=[6e-3])
     p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--threads', type=int, default=os.cpu_count())
