@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/apps/79_all.ipynb #2d786c80
+# %% ../nbs/apps/79_all.ipynb #57e65b5b
 from .core.registry import *
 from .core.types import *
 from .core.config import *
@@ -40,7 +40,6 @@ from .models.multitask import *
 from .models.baselines import *
 from .models.dualview import *
 from .models.siamese import *
-from .models.diffusion import *
 from .losses.weights import *
 from .losses.reweight import *
 from .losses.margin import *
@@ -58,7 +57,6 @@ from .training.amc import *
 from .training.defects import *
 from .training.distributed import *
 from .training.detector import *
-from .training.diffusion import *
 from .evaluation.metrics import *
 from .evaluation.analysis import *
 from .evaluation.multitask import *
@@ -66,7 +64,6 @@ from .evaluation.multilabel import *
 from .evaluation.calibration import *
 from .evaluation.diagnostics import *
 from .evaluation.openset import *
-from .evaluation.openscores import *
 from .evaluation.rejection import *
 from .evaluation.plots import *
 from .evaluation.summarize import *
