@@ -8,12 +8,17 @@ import fastai, fastcore, torch
 import lt_signals
 
 assert 'site-packages' in lt_signals.__file__, f'the checkout was imported, not the installed package: {lt_signals.__file__}'
-apps = {'lt_signals.explain.widgets', 'lt_signals.apps.labeller'} # these need the extra `apps`, which is not installed here
+apps = {'lt_signals.explain.widgets', 'lt_signals.apps.labeller'} # these need the extra `apps`, which is not installed here,
+extras = {'lt_signals.evaluation.openscores': 'openset', 'lt_signals.models.diffusion': 'diffusion', 'lt_signals.training.diffusion': 'diffusion'} # and these say so
 modules = {m.name for m in pkgutil.walk_packages(lt_signals.__path__, 'lt_signals.') if not m.name.endswith('_modidx')}
-for name in modules - apps: importlib.import_module(name)
+for name in modules - apps - {*extras}: importlib.import_module(name)
+for name, extra in extras.items():
+    try: importlib.import_module(name)
+    except ValueError as e: assert f"pip install 'lt_signals[{extra}]'" in str(e), e
+    else: raise AssertionError(f'{name} imports without the extra {extra!r}: list it with the others')
 assert 'ipywidgets' not in sys.modules, 'the library imports ipywidgets'
 assert 'nbdev' not in sys.modules, 'the library imports nbdev'
-print(f'{len(modules - apps)} modules import; fastai {fastai.__version__}, fastcore {fastcore.__version__}, torch {torch.__version__}')
+print(f'{len(modules - apps - {*extras})} modules import; fastai {fastai.__version__}, fastcore {fastcore.__version__}, torch {torch.__version__}')
 
 from lt_signals.core.doctor import format_check, run_doctor
 
