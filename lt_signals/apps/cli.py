@@ -61,7 +61,7 @@ def defaults_for(
                           'command to each')
     return make_config(given)
 
-# %% ../../nbs/apps/70_cli.ipynb #527f4efc
+# %% ../../nbs/apps/70_cli.ipynb #0c303822
 _help = '''Train a classifier of signals in stages; any field below can be given as name=value.
 
   lts_train                                             the synthetic emitters
@@ -79,7 +79,8 @@ A task has its own defaults; here are those of task={task} (lts_train task=amc -
 
 {fields}
 
-Other switches: -m (sweep), --cfg job (show the configuration), --hydra-help.
+Other switches: -m (sweep), --cfg job (show the configuration), --hydra-help; --config-dir . --config-name mine
+(fields from mine.yaml, which begins with the line `defaults: [lts_train, _self_]`).
 '''
 
 def _register_config(cfg):
