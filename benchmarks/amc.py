@@ -15,14 +15,16 @@ warnings.simplefilter('ignore')
 import torch
 from fastai.callback.core import Callback
 
-from lt_signals.core.registry import setup_seed, write_atomically
-from lt_signals.data.loaders import build_dataloaders
-from lt_signals.data.modulations import synth_modulations
-from lt_signals.data.rml import rml2018_classes
+from lt_signals.core.random import setup_seed
+from lt_signals.core.files import write_atomically
+from lt_signals.data.dataloaders import build_dataloaders
+from lt_signals.synth.frame_sets import synth_modulations
+from lt_signals.io.rml2018 import rml2018_classes
 from lt_signals.evaluation.multitask import AMCAnalyzer, predict_tasks
 from lt_signals.models.layers import count_parameters
-from lt_signals.training.amc import amc_learner, grid_of
-from lt_signals.training.stages import Stage1, fit_stages
+from lt_signals.tasks.amc import amc_learner, grid_of
+from lt_signals.training.classifier_stages import Stage1
+from lt_signals.training.fit import fit_stages
 
 OPTIONS = {'resnet18': dict(image_size=64)}
 MODELS = ['CGDNet', 'GRU2', 'LSTM2', 'MCLDNN', 'PETCGDNN', 'MoEAMC', 'ResNet1D', 'resnet18', 'DualViewNet']

@@ -18,10 +18,10 @@ import argparse, math, os, platform, time
 import numpy as np
 import torch
 
-from lt_signals.data.modulations import modulations
-from lt_signals.data.rml import digital_classes
-from lt_signals.evaluation.multitask import ml_bound
-from lt_signals.training.experiment import load_run
+from lt_signals.synth.modulations import modulations
+from lt_signals.io.rml2018 import digital_classes
+from lt_signals.synth.bound import ml_bound
+from lt_signals.runs.results import load_run
 
 SNRS = np.arange(-20, 31, 2)
 

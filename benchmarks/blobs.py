@@ -13,8 +13,11 @@ import psutil
 import torch
 from scipy import ndimage, signal
 
-from lt_signals.data.scenes import Scenes, detection_scores, match_boxes
-from lt_signals.data.spectrogram import BlobDetector, Stream, make_boxes
+from lt_signals.synth.scenes import Scenes
+from lt_signals.views.boxes import detection_scores, match_boxes
+from lt_signals.views.blobs import BlobDetector
+from lt_signals.views.streams import Stream
+from lt_signals.views.boxes import make_boxes
 
 FS, N_FFT, HOP, CELLS, SECONDS = 1e6, 256, 128, 16, 2**18/1e6
 

@@ -13,7 +13,7 @@ import timm
 import torch
 from scipy.ndimage import gaussian_filter
 
-from lt_signals.data.constellation import Constellation
+from lt_signals.views.constellation import Constellation
 
 LIMIT, SIGMA = 2.5, 1.
 

@@ -17,14 +17,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from lt_signals.core.registry import setup_seed, write_atomically
-from lt_signals.data.images import image_augmentation
-from lt_signals.data.loaders import build_dataloaders
-from lt_signals.data.longtail import stratified_split
-from lt_signals.data.plates import synth_plates
+from lt_signals.core.random import setup_seed
+from lt_signals.core.files import write_atomically
+from lt_signals.data.image_transforms import image_augmentation
+from lt_signals.data.dataloaders import build_dataloaders
+from lt_signals.data.splits import stratified_split
+from lt_signals.synth.plate_sets import synth_plates
 from lt_signals.evaluation.multilabel import MultiLabelAnalyzer, predict_labels
-from lt_signals.training.defects import defects_learner, judge_labels
-from lt_signals.training.stages import Stage1, fit_stages
+from lt_signals.tasks.defects import defects_learner, judge_labels
+from lt_signals.training.classifier_stages import Stage1
+from lt_signals.training.fit import fit_stages
 
 LOSSES = {
     'BCE': ('MultiLabelBCE', {}),

@@ -22,12 +22,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lt_signals.core.registry import seed_stream, write_atomically
-from lt_signals.data.crops import CropStore, energy_labels, find_crops, scene_crops
-from lt_signals.data.longtail import stratified_split
-from lt_signals.data.scenes import Scenes
-from lt_signals.data.spectrogram import BlobDetector, open_streams
-from lt_signals.training.detector import train_detector
+from lt_signals.core.random import seed_stream
+from lt_signals.core.files import write_atomically
+from lt_signals.views.crops import CropStore, energy_labels
+from lt_signals.views.streams import find_crops
+from lt_signals.synth.scene_crops import scene_crops
+from lt_signals.data.splits import stratified_split
+from lt_signals.synth.scenes import Scenes
+from lt_signals.views.blobs import BlobDetector
+from lt_signals.views.streams import open_streams
+from lt_signals.tasks.detection import train_detector
 
 LABELS = [25, 50, 100, 250, 500, 1000]
 OTHERS = 10  # crops without signal for each signal

@@ -22,15 +22,20 @@ warnings.simplefilter('ignore')
 import numpy as np
 import torch
 
-from lt_signals.core.registry import setup_seed, write_atomically
-from lt_signals.data.io import SignalStore
-from lt_signals.data.loaders import build_dataloaders
-from lt_signals.data.synth import synth_emitters
+from lt_signals.core.random import setup_seed
+from lt_signals.core.files import write_atomically
+from lt_signals.io.store import SignalStore
+from lt_signals.data.dataloaders import build_dataloaders
+from lt_signals.synth.emitters import synth_emitters
 from lt_signals.evaluation.analysis import ClassificationAnalyzer
 from lt_signals.evaluation.generated import two_sample
 from lt_signals.evaluation.metrics import summary_row
-from lt_signals.training.diffusion import DiffusionStage, mixed_loader
-from lt_signals.training.stages import Stage1, emitter_learner, fit_stages, real_counts
+from lt_signals.training.generator_stage import DiffusionStage
+from lt_signals.training.mixed import mixed_loader
+from lt_signals.training.classifier_stages import Stage1
+from lt_signals.training.learner import emitter_learner
+from lt_signals.training.fit import fit_stages
+from lt_signals.training.stages import real_counts
 
 COUNTS, RATE, LENGTH = [120]*6 + [8]*6, 4e6, 96
 PHYSICAL = [{'RandomTimeShift': dict(max_shift=2)}, {'RandomAmplitude': dict(scale_range=(-3, 3), db=True)},

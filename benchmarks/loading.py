@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lt_signals.data.io import open_signals
+from lt_signals.io.readers import open_signals
 from lt_signals.data.loaders import SignalDL
 
 

@@ -14,14 +14,19 @@ from pathlib import Path
 warnings.simplefilter('ignore')
 import torch
 
-from lt_signals.core.registry import setup_seed, write_atomically
-from lt_signals.core.types import shared_data
-from lt_signals.data.io import SignalStore, open_signals
-from lt_signals.data.loaders import build_dataloaders
-from lt_signals.data.longtail import stratified_split
-from lt_signals.data.synth import synth_emitters
+from lt_signals.core.random import setup_seed
+from lt_signals.core.files import write_atomically
+from lt_signals.core.files import shared_data
+from lt_signals.io.store import SignalStore
+from lt_signals.io.readers import open_signals
+from lt_signals.data.dataloaders import build_dataloaders
+from lt_signals.data.splits import stratified_split
+from lt_signals.synth.emitters import synth_emitters
 from lt_signals.evaluation.metrics import summary_row
-from lt_signals.training.stages import Stage1, Stage2, Stage3, emitter_learner, fit_stages
+from lt_signals.training.classifier_stages import Stage1, Stage2
+from lt_signals.training.calibration_stage import Stage3
+from lt_signals.training.learner import emitter_learner
+from lt_signals.training.fit import fit_stages
 
 SCRATCH = {  # trained from scratch: fields of `Stage1`, and the head
     'CE': {},

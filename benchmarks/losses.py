@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from torchvision.ops import sigmoid_focal_loss
 
-from lt_signals.losses.weights import create_loss, load_losses, losses
+from lt_signals.losses.base import create_loss, load_losses, losses
 
 BATCH, CLASSES, LIMIT = 4096, 1000, 1.5
 BASE = 'F.cross_entropy'

@@ -18,18 +18,23 @@ warnings.simplefilter('ignore')
 import pandas as pd
 import torch
 
-from lt_signals.core.registry import setup_seed, write_atomically
-from lt_signals.core.types import shared_data
-from lt_signals.data.io import SignalStore, open_signals
-from lt_signals.data.loaders import build_dataloaders
-from lt_signals.data.longtail import class_groups, stratified_split
-from lt_signals.data.synth import synth_emitters
+from lt_signals.core.random import setup_seed
+from lt_signals.core.files import write_atomically
+from lt_signals.core.files import shared_data
+from lt_signals.io.store import SignalStore
+from lt_signals.io.readers import open_signals
+from lt_signals.data.dataloaders import build_dataloaders
+from lt_signals.core.counts import class_groups
+from lt_signals.data.splits import stratified_split
+from lt_signals.synth.emitters import synth_emitters
 from lt_signals.data.unknown import open_split
 from lt_signals.evaluation.calibration import temperature_effect
-from lt_signals.evaluation.metrics import Predictions
-from lt_signals.evaluation.openset import collect_evidence, load_open_scores, reference_evidence
+from lt_signals.evaluation.predictions import Predictions
+from lt_signals.evaluation.evidence import collect_evidence, load_open_scores, reference_evidence
 from lt_signals.evaluation.rejection import Rejector, evaluate_rejection
-from lt_signals.training.stages import Stage1, emitter_learner, fit_stages
+from lt_signals.training.classifier_stages import Stage1
+from lt_signals.training.learner import emitter_learner
+from lt_signals.training.fit import fit_stages
 
 KEPT = ['auroc', 'aupr_in', 'aupr_out', 'fpr95_in', 'fpr95_out', 'oscr', 'accuracy', 'macro_f1', 'unknown_rejected', 'false_rejection', 'by_openness']
 REAL = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},

@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from lt_signals.data.loaders import SignalDL
-from lt_signals.data.modulations import awgn_channel, synth_modulations
-from lt_signals.explain.masks import Pixels
-from lt_signals.explain.pis import ORDERS, PERCENT, Probe
+from lt_signals.synth.channel import awgn_channel
+from lt_signals.synth.frame_sets import synth_modulations
+from lt_signals.explain.domains import Pixels
+from lt_signals.explain.measure import ORDERS, PERCENT, Probe
 from lt_signals.models.multitask import create_multitask
-from lt_signals.training.amc import grid_of
+from lt_signals.tasks.amc import grid_of
 
 MODS, SNRS = ['BPSK', 'QPSK', '8PSK', '16QAM', '64QAM', '4ASK', 'GMSK', 'FM'], [-6., 2., 10., 18.]
 

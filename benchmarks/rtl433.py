@@ -14,13 +14,16 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lt_signals.core.registry import setup_seed, seed_stream
-from lt_signals.core.types import shared_data
-from lt_signals.data.io import open_signals
-from lt_signals.data.loaders import build_dataloaders
-from lt_signals.data.longtail import Split, stratified_split
-from lt_signals.evaluation.metrics import class_scores, class_tally, group_labels, predict, vote
-from lt_signals.training.stages import Stage1, emitter_learner, fit_stages
+from lt_signals.core.random import setup_seed, seed_stream
+from lt_signals.core.files import shared_data
+from lt_signals.io.readers import open_signals
+from lt_signals.data.dataloaders import build_dataloaders
+from lt_signals.data.splits import Split, stratified_split
+from lt_signals.evaluation.metrics import class_scores, class_tally
+from lt_signals.evaluation.predictions import group_labels, predict, vote
+from lt_signals.training.classifier_stages import Stage1
+from lt_signals.training.learner import emitter_learner
+from lt_signals.training.fit import fit_stages
 
 AUGMENT = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},
            {'PhaseRotation': {}}, {'IQSwap': dict(p=.5)}, {'RandomAmplitude': dict(scale_range=(-6, 6), db=True, p=1.)},

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import WeightedRandomSampler
 
-from lt_signals.data.longtail import long_tail_counts
+from lt_signals.core.counts import long_tail_counts
 from lt_signals.data.samplers import make_sampler, samplers
 
 

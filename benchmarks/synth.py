@@ -8,8 +8,10 @@ import argparse, platform, time
 import numpy as np
 import torch
 
-from lt_signals.data.modulations import BLOCK, awgn_channel, modulations, synth_frames
-from lt_signals.data.rml import rml2018_classes
+from lt_signals.synth.frames import BLOCK, synth_frames
+from lt_signals.synth.channel import awgn_channel
+from lt_signals.synth.modulations import modulations
+from lt_signals.io.rml2018 import rml2018_classes
 
 
 def sync(device):

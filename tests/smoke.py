@@ -20,13 +20,14 @@ assert 'ipywidgets' not in sys.modules, 'the library imports ipywidgets'
 assert 'nbdev' not in sys.modules, 'the library imports nbdev'
 print(f'{len(modules - apps - {*extras})} modules import; fastai {fastai.__version__}, fastcore {fastcore.__version__}, torch {torch.__version__}')
 
-from lt_signals.core.doctor import format_check, run_doctor
+from lt_signals.apps.doctor import format_check, run_doctor
 
 report = run_doctor('cpu')
 bad = [c for c in report if not c.ok]
 print('\n'.join(map(format_check, bad)) or f'{len(report)} checks of the doctor pass')
 
-from lt_signals.training.experiment import load_model, load_run, run_experiment
+from lt_signals.runs.results import load_model, load_run
+from lt_signals.runs.experiment import run_experiment
 
 with tempfile.TemporaryDirectory() as folder:
     small = dict(out_dir=folder, exp_name='smoke', progress=False, synth=dict(n_classes=5, n_max=30, imbalance_ratio=10., n_valid=6, n_test=6),

@@ -51,10 +51,10 @@ def launch(n, target, *args):
 def make_learner(bs, **options):
     "A learner on a small long tail of noisy waves, 80 training signals."
     import numpy as np
-    from lt_signals.core.registry import setup_seed
-    from lt_signals.data.io import SignalStore
-    from lt_signals.data.loaders import build_dataloaders
-    from lt_signals.training.stages import emitter_learner
+    from lt_signals.core.random import setup_seed
+    from lt_signals.io.store import SignalStore
+    from lt_signals.data.dataloaders import build_dataloaders
+    from lt_signals.training.learner import emitter_learner
 
     augment = options.pop('augment', [])
     rng = np.random.default_rng(0)
@@ -69,8 +69,8 @@ def make_learner(bs, **options):
 
 def train(learn, stages, folder, cbs=()):
     "Train in stages with the other processes; write down how this one ended."
-    from lt_signals.training.callbacks import save_weights
-    from lt_signals.training.stages import fit_stages
+    from lt_signals.training.checkpoint import save_weights
+    from lt_signals.training.fit import fit_stages
 
     with learn.no_bar(), learn.no_logging(), learn.distrib_ctx():
         results = fit_stages(learn, stages, path=folder/'run', resume=True, seed=3, cbs=list(cbs))
@@ -96,7 +96,8 @@ def assert_same(folder):
 def train_without_chance(folder, bs):
     "No dropout, no augmentation, no BatchNorm: how the epochs are shared is all that differs."
     from fastai.callback.core import Callback
-    from lt_signals.training.stages import Stage1, Stage2, Stage3
+    from lt_signals.training.classifier_stages import Stage1, Stage2
+    from lt_signals.training.calibration_stage import Stage3
 
     drawn = []
     def before_train(self): drawn.append(self.dls.train.get_idxs().tolist())
@@ -130,7 +131,7 @@ def test_two_processes_train_as_one(tmp_path):
 def train_with_everything(folder, kill_at=None):
     "Everything random that training has; both processes may be killed under way."
     from fastai.callback.core import Callback
-    from lt_signals.training.stages import Stage1, Stage2
+    from lt_signals.training.classifier_stages import Stage1, Stage2
 
     def before_batch(self):
         if self.training and (self.n_epoch, self.epoch, self.iter) == kill_at: os.kill(os.getpid(), signal.SIGKILL)
@@ -156,8 +157,8 @@ def test_processes_end_alike_and_resume(tmp_path):
 def stumble(folder, what):
     "Something goes wrong in the second process only."
     from fastai.callback.core import Callback
-    from lt_signals.core.registry import LTSError
-    from lt_signals.training.stages import Stage1
+    from lt_signals.core.errors import LTSError
+    from lt_signals.training.classifier_stages import Stage1
 
     def after_loss(self):
         if self.training and os.environ['RANK'] == '1' and self.iter == 1:
@@ -178,7 +179,7 @@ def test_an_error_in_one_process_ends_all(tmp_path):
 
 
 def run(folder):
-    from lt_signals.training.experiment import run_experiment
+    from lt_signals.runs.experiment import run_experiment
     overrides = dict(o.split('=') for o in small_run)
     path = run_experiment(**overrides, out_dir=str(folder/'runs'), **{'model.options': dict(depth=2, width=4)}).path
     (folder/f'told{os.environ["RANK"]}').write_text(str(path))
@@ -208,9 +209,9 @@ def train_two_tasks(folder, bs):
     "Two tasks, weighed by variances that the loss learns, which differ from process to process at first."
     import torch
     from lt_signals.core.config import make_config
-    from lt_signals.core.registry import setup_seed
-    from lt_signals.training.amc import AMC
-    from lt_signals.training.stages import fit_stages
+    from lt_signals.core.random import setup_seed
+    from lt_signals.tasks.amc import AMC
+    from lt_signals.training.fit import fit_stages
 
     task = AMC(make_config({
         'task': 'amc', 'amc.mods': ['BPSK', 'GMSK'], 'amc.snr_list': [0, 10], 'amc.n_per': 20, 'amc.length': 48,

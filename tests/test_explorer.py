@@ -13,7 +13,7 @@ NARROW = dict(layers=[1, 1, 1, 1], channels=[8, 16, 16, 32], zero_init_last=Fals
 def run(tmp_path_factory):
     "A small run for modulation and SNR on images."
     need()
-    from lt_signals.training.experiment import run_experiment
+    from lt_signals.runs.experiment import run_experiment
     return run_experiment({
         'task': 'amc', 'out_dir': str(tmp_path_factory.mktemp('runs')), 'exp_name': 'explored', 'device': 'cpu',
         'amc.mods': ['BPSK', 'QPSK', '16QAM'], 'amc.snr_list': [4, 10, 16], 'amc.n_per': 60, 'amc.length': 192,

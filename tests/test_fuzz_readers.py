@@ -11,9 +11,11 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from lt_signals.core.registry import SignalFileError
+from lt_signals.core.errors import SignalFileError
 from lt_signals.data import io
-from lt_signals.data.io import SignalStore, open_signals, write_signals
+from lt_signals.io.store import SignalStore
+from lt_signals.io.readers import open_signals
+from lt_signals.io.write import write_signals
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs os.fork')
 n_samples,n_time = 12,64
@@ -119,7 +121,7 @@ def make_sigmf_archive(folder):
     return folder/'packed.sigmf', folder/'packed.sigmf'
 
 def make_modes(folder):
-    from lt_signals.data.synth import synth_emitters
+    from lt_signals.synth.emitters import synth_emitters
     x = synth_emitters(counts=[1, 1], n_valid=0, n_test=0, sample_rate=4e6, snr_db=(30., 30.)).take([0, 1])
     (x*20000).permute(0, 2, 1).reshape(-1).to(torch.int16).numpy().tofile(folder/'set.iq')
     return folder/'set.iq', folder/'set.iq'

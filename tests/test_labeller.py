@@ -19,8 +19,9 @@ N = 60
 def crops(folder):
     "Crops whose boxes lie in a recording of noise, and the recording."
     import numpy as np
-    from lt_signals.data.crops import CropStore
-    from lt_signals.data.spectrogram import make_boxes, open_streams
+    from lt_signals.views.crops import CropStore
+    from lt_signals.views.boxes import make_boxes
+    from lt_signals.views.streams import open_streams
 
     file, t = Path(folder)/'noise.cf32', np.arange(N)/N
     if not file.exists(): np.random.default_rng(0).standard_normal(20000, dtype='f4').tofile(file)
@@ -69,7 +70,7 @@ def killed(folder, rng):
 @pytest.mark.skipif(not hasattr(signal, 'SIGKILL'), reason='no SIGKILL on this system')
 def test_killed_between_labels(tmp_path):
     from lt_signals.apps.labeller import LabelSession
-    from lt_signals.data.scenes import read_boxes
+    from lt_signals.views.annotations import read_boxes
 
     rng, said, rounds, done = random.Random(0), set(), 0, False
     while not done and rounds < 12:

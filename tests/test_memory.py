@@ -16,9 +16,9 @@ RUN = """
 import json, resource, sys, warnings
 warnings.simplefilter('ignore')
 import lt_signals.models.iq
-from lt_signals.data.io import MappedSource
-from lt_signals.training.amc import Task
-from lt_signals.training.experiment import run_experiment
+from lt_signals.io.sources import MappedSource
+from lt_signals.tasks.task import Task
+from lt_signals.runs.experiment import run_experiment
 
 path, out, most = sys.argv[1:]
 MappedSource.most = int(most)
@@ -72,5 +72,5 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 @pytest.mark.slow
 def test_memory_with_large_files(tmp_path):
     "As large as it takes for the default: files up to 1 GB are mapped into memory, larger ones read."
-    from lt_signals.data.io import MappedSource
+    from lt_signals.io.sources import MappedSource
     check(tmp_path, (3072, 6144), MappedSource.most, 150*MB)

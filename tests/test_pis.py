@@ -17,7 +17,7 @@ NET = dict(image_size=32, backbone_options=dict(channels=[8, 8, 8, 8], layers=[1
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     "Folder of a small run on synthetic constellations."
-    from lt_signals.training.experiment import run_experiment
+    from lt_signals.runs.experiment import run_experiment
     return run_experiment({
         'task': 'amc', 'out_dir': str(tmp_path_factory.mktemp('runs')), 'progress': False, 'device': 'cpu', 'amc.n_per': 20,
         'amc.mods': ['BPSK', '16QAM'], 'amc.snr_list': [0., 20.], 'amc.length': 128, 'training.epochs': 2, 'training.lr': 5e-3,
@@ -63,8 +63,10 @@ def test_commands_agree(run, tmp_path, capsys):
     import pandas as pd
     from lt_signals.data.loaders import SignalDL
     from lt_signals.evaluation.multitask import predict_tasks
-    from lt_signals.explain.perturbed import PerturbationDataset, perturb_cli
-    from lt_signals.explain.pis import open_run, pis_cli
+    from lt_signals.explain.perturbed_sets import PerturbationDataset
+    from lt_signals.apps.perturb import perturb_cli
+    from lt_signals.runs.open_run import open_run
+    from lt_signals.apps.pis import pis_cli
     pis_cli([str(run), 'percent=5,20', 'curve=0', 'n_boot=50', 'device=cpu'])
     assert '40 samples; accuracy: modulation' in capsys.readouterr().out
     perturb_cli([str(run), f'out={tmp_path}', 'percent=20', 'device=cpu'])
@@ -82,7 +84,7 @@ def test_commands_agree(run, tmp_path, capsys):
 
 def test_orders_by_attribution(run, tmp_path, capsys):
     "Grad-CAM as the score, and another imputation."
-    from lt_signals.explain.pis import pis_cli
+    from lt_signals.apps.pis import pis_cli
     pis_cli([str(run), 'percent=20', 'curve=0', 'n_boot=50', 'device=cpu', 'score=gradcam', 'task=snr', 'orders=top,bottom',
              'impute=noisy_linear', f'out={tmp_path}'])
     assert 'PIS of combined' in capsys.readouterr().out

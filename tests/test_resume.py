@@ -17,7 +17,7 @@ MORE = dict(mixup=.3, ema_decay=.9, label_smoothing=.1)  # further fields of sta
 
 def make_run(folder, more):
     "A small run with everything random that training has; its results."
-    from lt_signals.training.stages import fit_stages
+    from lt_signals.training.fit import fit_stages
     learn, stages, judge = (tasks_run if 'weighting' in more else stages_run)(Path(folder), **more)
     with learn.no_bar(), learn.no_logging():
         return fit_stages(learn, stages, path=folder, resume=True, seed=3, judge=judge)
@@ -25,16 +25,18 @@ def make_run(folder, more):
 
 def new_weights(folder):
     "Weights made anew differ in every process: the checkpoint must bring the right ones."
-    from lt_signals.core.registry import setup_seed
+    from lt_signals.core.random import setup_seed
     setup_seed(os.getpid() if (folder/'state.pt').exists() else 1)
 
 
 def stages_run(folder, **more):
     "Learner, stages and judge of three stages on a long tail."
     import numpy as np
-    from lt_signals.data.io import SignalStore
-    from lt_signals.data.loaders import build_dataloaders
-    from lt_signals.training.stages import Stage1, Stage2, Stage3, emitter_learner
+    from lt_signals.io.store import SignalStore
+    from lt_signals.data.dataloaders import build_dataloaders
+    from lt_signals.training.classifier_stages import Stage1, Stage2
+    from lt_signals.training.calibration_stage import Stage3
+    from lt_signals.training.learner import emitter_learner
 
     rng = np.random.default_rng(0)
     y = np.concatenate([np.repeat(np.arange(5), n) for n in ([40, 20, 10, 6, 4], [6]*5, [6]*5)])
@@ -54,7 +56,7 @@ def stages_run(folder, **more):
 def tasks_run(folder, weighting):
     "Learner, stages and judge of one stage for two tasks."
     from lt_signals.core.config import make_config
-    from lt_signals.training.amc import AMC
+    from lt_signals.tasks.amc import AMC
 
     task = AMC(make_config({
         'task': 'amc', 'amc.mods': ['BPSK', 'QPSK', 'GMSK'], 'amc.snr_list': [0, 10], 'amc.n_per': 20, 'amc.length': 48,
