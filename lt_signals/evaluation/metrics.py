@@ -14,7 +14,7 @@ from fastai.learner import Metric
 from torch import Tensor
 
 from ..core.errors import LTSError
-from .predictions import as_plain
+from .predictions import plain_tensor
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #e2d5cf0f
 def class_tally(
@@ -80,7 +80,7 @@ class TallyMetric(Metric):
 
     def accumulate(self, learn):
         "Add the batch that `learn` has just predicted, of all ranks."
-        pred,targ = as_plain(learn.pred),as_plain(learn.y)
+        pred,targ = plain_tensor(learn.pred),plain_tensor(learn.y)
         new = class_tally(pred.argmax(-1).flatten(), targ.flatten(), pred.shape[-1])
         new = learn.to_detach(new[None], cpu=False).sum(0)
         self.tally = new if self.tally is None else self.tally + new
