@@ -52,7 +52,8 @@ class SignalTransform(DisplayedTransform):
         return torch.randn(len(x), *shape, generator=self.generator, device=x.device)
 
 # %% ../../nbs/data/06_transforms.ipynb #fd1617ea
-transforms = Registry('transform', ['lt_signals.data.image_transforms'])
+transforms = Registry('transform', ['lt_signals.data.image_transforms',
+                                    'lt_signals.data.crop_transforms'])
 
 # %% ../../nbs/data/06_transforms.ipynb #fd1617ey
 def make_transforms(
