@@ -33,7 +33,7 @@ from lt_signals.evaluation.metrics import summary_row
 from lt_signals.training.generator_stage import DiffusionStage
 from lt_signals.training.mixed import mixed_loader
 from lt_signals.training.classifier_stages import Stage1
-from lt_signals.training.learner import emitter_learner
+from lt_signals.training.learner import classifier_learner
 from lt_signals.training.fit import fit_stages
 from lt_signals.training.stages import real_counts
 
@@ -80,7 +80,7 @@ def train_classifier(store, seed, method, made, epochs):
     dls = loaders(store, seed, physical)
     if which is not None: dls.loaders[0] = mixed_loader(dls.train, *made[which])
     setup_seed(seed)
-    learn = emitter_learner(dls, 'ConvNetADSB')
+    learn = classifier_learner(dls, 'ConvNetADSB')
     learn.model.to(DEVICE)
     rule = dict(grouping='absolute', many_thresh=100, few_thresh=20)
     analyzer = ClassificationAnalyzer(real_counts(dls), classes=list(dls.vocab), **rule)

@@ -25,7 +25,7 @@ from lt_signals.synth.emitters import synth_emitters
 from lt_signals.evaluation.metrics import summary_row
 from lt_signals.training.classifier_stages import Stage1, Stage2
 from lt_signals.training.calibration_stage import Stage3
-from lt_signals.training.learner import emitter_learner
+from lt_signals.training.learner import classifier_learner
 from lt_signals.training.fit import fit_stages
 
 SCRATCH = {  # trained from scratch: fields of `Stage1`, and the head
@@ -95,7 +95,7 @@ def run_seed(data, seed, methods, done):
 
         def fresh():
             setup_seed(seed)
-            learn = emitter_learner(dls, net, head=head)
+            learn = classifier_learner(dls, net, head=head)
             learn.model.to(DEVICE)
             return learn
         learn = fresh()

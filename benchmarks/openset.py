@@ -33,7 +33,7 @@ from lt_signals.evaluation.predictions import Predictions
 from lt_signals.evaluation.evidence import collect_evidence, load_open_scores, reference_evidence
 from lt_signals.evaluation.rejection import Rejector, evaluate_rejection
 from lt_signals.training.classifier_stages import Stage1
-from lt_signals.training.learner import emitter_learner
+from lt_signals.training.learner import classifier_learner
 from lt_signals.training.fit import fit_stages
 
 KEPT = ['auroc', 'aupr_in', 'aupr_out', 'fpr95_in', 'fpr95_out', 'oscr', 'accuracy', 'macro_f1', 'unknown_rejected', 'false_rejection', 'by_openness']
@@ -65,7 +65,7 @@ def run_seed(data, loss, seed):
     "Train once; a record for every score and variant, and one of the calibration."
     split, dls, net, settings = globals()[data](seed)
     setup_seed(seed)
-    learn = emitter_learner(dls, net, loss)
+    learn = classifier_learner(dls, net, loss)
     learn.model.to(DEVICE)
     t = time.perf_counter()
     with learn.no_bar(), learn.no_logging(): fit_stages(learn, [Stage1(**settings)], seed=seed)

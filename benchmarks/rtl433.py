@@ -22,7 +22,7 @@ from lt_signals.data.splits import Split, stratified_split
 from lt_signals.evaluation.metrics import class_scores, class_tally
 from lt_signals.evaluation.predictions import group_labels, predict, vote
 from lt_signals.training.classifier_stages import Stage1
-from lt_signals.training.learner import emitter_learner
+from lt_signals.training.learner import classifier_learner
 from lt_signals.training.fit import fit_stages
 
 AUGMENT = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},
@@ -87,7 +87,7 @@ def network(store, split, seed, args):
     setup_seed(seed)
     dls = build_dataloaders(store, split=split, batch_size=64, augment=AUGMENT, seed=seed,
                             device='cpu' if args.cpu else None)
-    learn = emitter_learner(dls, 'SpectrumEnvelopeNet', loss_options=dict(label_smoothing=.05))
+    learn = classifier_learner(dls, 'SpectrumEnvelopeNet', loss_options=dict(label_smoothing=.05))
     epochs = max(round(args.steps/len(dls.train)), 1)
     stage = Stage1(epochs=epochs, lr=2e-3, weight_decay=.02, sampler='sqrt', warmup_epochs=epochs/10, monitor='valid_loss')
     with learn.no_bar(), learn.no_logging(): fit_stages(learn, [stage], seed=seed)

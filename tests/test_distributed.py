@@ -54,7 +54,7 @@ def make_learner(bs, **options):
     from lt_signals.core.random import setup_seed
     from lt_signals.io.store import SignalStore
     from lt_signals.data.dataloaders import build_dataloaders
-    from lt_signals.training.learner import emitter_learner
+    from lt_signals.training.learner import classifier_learner
 
     augment = options.pop('augment', [])
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def make_learner(bs, **options):
     split = np.arange(80), np.arange(80, 110), np.arange(110, 140)
     dls = build_dataloaders(store, split=split, batch_size=bs, augment=augment, device='cpu')
     setup_seed(1 + int(os.environ['RANK']))  # each process with other weights: those of the first count
-    return emitter_learner(dls, 'ResNet1D', depth=2, width=4, **options)
+    return classifier_learner(dls, 'ResNet1D', depth=2, width=4, **options)
 
 
 def train(learn, stages, folder, cbs=()):

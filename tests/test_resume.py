@@ -36,7 +36,7 @@ def stages_run(folder, **more):
     from lt_signals.data.dataloaders import build_dataloaders
     from lt_signals.training.classifier_stages import Stage1, Stage2
     from lt_signals.training.calibration_stage import Stage3
-    from lt_signals.training.learner import emitter_learner
+    from lt_signals.training.learner import classifier_learner
 
     rng = np.random.default_rng(0)
     y = np.concatenate([np.repeat(np.arange(5), n) for n in ([40, 20, 10, 6, 4], [6]*5, [6]*5)])
@@ -45,7 +45,7 @@ def stages_run(folder, **more):
     split = np.arange(80), np.arange(80, 110), np.arange(110, 140)
     dls = build_dataloaders(store, split=split, batch_size=16, augment=['RandomTimeShift', 'RandomGaussianNoise'])
     new_weights(folder)
-    learn = emitter_learner(dls, 'ResNet1D', depth=2, width=4, dropout_rate=.3)
+    learn = classifier_learner(dls, 'ResNet1D', depth=2, width=4, dropout_rate=.3)
     stages = [Stage1(epochs=6, lr=1e-2, sampler='progressive_power', drw_start=.5, schedule='plateau', patience=4,
                      monitor='valid_loss', loss='CrossEntropy', **more),
               Stage2(mode='lws', epochs=4, lr=1e-1, optimizer='SGD', schedule='cosine_warmup_restarts', **more),

@@ -170,7 +170,7 @@ def _run_stage(learn, stage, seed, checkpointer, analyzer, judge, amp, cbs):
 
 # %% ../../nbs/training/10_fit.ipynb #23d049ac
 def fit_stages(
-    learn, # A `Learner` on `SignalDL` loaders, from `emitter_learner`
+    learn, # A `Learner` on `SignalDL` loaders, from `classifier_learner`
     stages, # `Stage1`, `Stage2`, `Stage3` objects, in the order they run
     path=None, # Folder for checkpoints and the weights after each stage; None writes nothing
     resume:bool=False, # Go on from the checkpoint in `path`, where there is one
