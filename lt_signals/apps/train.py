@@ -17,11 +17,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from .commands import one_line_warnings
-from ..core.config import check_names, Config, config_help, make_config, real_names
+from ..core.config import check_names, config_help, make_config
 from ..core.errors import ConfigError, LTSError
+from ..tasks.config import any_config, config_for, make_run_config, real_names
 
 # %% ../../nbs/apps/01_train.ipynb #b8fea6af
-def _is_free_form(key, cls=Config):
+def _is_free_form(key, cls):
     "Whether the dotted name `key` is at or below a field that takes any mapping."
     head, _, rest = key.partition('.')
     kind = {f.name: f.type for f in fields(cls)}[head]
@@ -36,7 +37,7 @@ def prepare_overrides(
     for a in args:
         key, eq, value = a.partition('=')
         if not eq or key.startswith(('-', '+', '~', 'hydra')): res.append(a); continue
-        for k,v in real_names(key, value, task).items(): res.append(_override(k, f'{k}={v}'))
+        for k,v in real_names(key, value, task or 'emitter').items(): res.append(_override(k, f'{k}={v}'))
     return res
 
 # %% ../../nbs/apps/01_train.ipynb #b8fea6ay
@@ -46,21 +47,21 @@ def _override(key, a):
     except HydraException:
         raise ConfigError(f'cannot read {a!r}; quote lists and mappings for the shell: '
                           "'data.augment=[IQSwap]'") from None
-    check_names({key: None})
-    if _is_free_form(key): return f'++{a}'
-    if not parsed.is_sweep_override(): make_config({key: parsed.value()})
+    check_names({key: None}, any_config())
+    if _is_free_form(key, any_config()): return f'++{a}'
+    if not parsed.is_sweep_override(): make_config({key: parsed.value()}, cls=any_config())
     return a
 
 # %% ../../nbs/apps/01_train.ipynb #5234ec01
 def defaults_for(
     args:list, # Arguments of the command line
-) -> Config: # What the overrides are applied to
+): # What the overrides are applied to
     "The configuration that a command starts from: the defaults of its task."
     given = dict(a.split('=', 1) for a in args if re.match(r'(task|\w+\.name)=', a))
     if ',' in given.get('task', ''):
         raise ConfigError(f'`task` ({given["task"]}): each task has its own defaults; give one '
                           'command to each')
-    return make_config(given)
+    return make_run_config(given)
 
 # %% ../../nbs/apps/01_train.ipynb #0c303822
 _help = '''Train a classifier of signals in stages; any field below can be given as name=value.

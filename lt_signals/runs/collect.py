@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.config import check_names, describe_config, make_config
+from ..core.config import check_names, describe_config
 from ..core.errors import ConfigError, LTSError
 from ..core.runs import RunFolder
+from ..tasks.config import any_config, make_run_config
 from ..evaluation.metrics import harmonic_mean, summary_row
 
 # %% ../../nbs/runs/03_collect.ipynb #c20ca74e
@@ -116,8 +117,8 @@ def _flat(d, prefix=''):
 # %% ../../nbs/runs/03_collect.ipynb #b391e00z
 @cache
 def _defaults(task=None):
-    "The default of every field of `Config` by its dotted name; options of names have none."
-    rows = describe_config(make_config({'task': task} if task else {}))
+    "The default of every field of a run by its dotted name; options of names have none."
+    rows = describe_config(make_run_config({'task': task} if task else {}))
     return {k2: v2 for k,_,v,_ in rows if not k.endswith('options') for k2,v2 in _flat({k: v}).items()}
 
 # %% ../../nbs/runs/03_collect.ipynb #91778d51
@@ -288,7 +289,7 @@ def collect_runs(
     strict:bool=False, # Raise an error for a run that cannot be read, instead of skipping it
 ) -> tuple: # DataFrame with a row per run and stage; dict of folder → why it was skipped
     "The results of any number of runs as one tidy table."
-    check_names(dict.fromkeys(ignore))
+    check_names(dict.fromkeys(ignore), any_config())
     rows, skipped = [], {}
     for path in find_runs(paths):
         try: rows += read_run(path)

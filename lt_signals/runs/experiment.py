@@ -19,7 +19,7 @@ from fastai.learner import Recorder
 from fastai.torch_core import num_distrib, rank_distrib
 
 import lt_signals
-from ..core.config import Config, config_from_json, config_to_json, make_config
+from ..core.config import config_to_json
 from ..core.device import pick_device
 from ..core.errors import ConfigError
 from ..core.files import write_atomically
@@ -27,6 +27,7 @@ from ..core.random import setup_seed
 from ..core.runs import RunFolder
 from ..evaluation.figures import figures, visualize_all_results
 from .rejection import check_rejection, log, reject_unknown, rejection_text
+from ..tasks.config import make_run_config, read_config
 from ..tasks.task import scored_part, Task, tasks
 from ..training.checkpoint import save_weights
 from ..training.distributed import from_rank0
@@ -35,7 +36,7 @@ from ..training.stages import real_counts
 
 # %% ../../nbs/runs/00_experiment.ipynb #2f5df4fe
 def build_run(
-    cfg:Config, # The run
+    cfg, # Configuration of the run
     task:Task=None, # Of this configuration; made when None
 ) -> tuple: # `DataLoaders`, `Learner`, list of stages
     "The objects of a run, ready for `fit_stages`."
@@ -125,7 +126,7 @@ def _resumed(cfg):
     "The latest run of that name, checked to be the same run; a new one where there is none."
     run = RunFolder.latest(cfg.out_dir, cfg.exp_name)
     if run is None or not run.config.exists(): return RunFolder.create(cfg.out_dir, cfg.exp_name)
-    old, new = asdict(config_from_json(run.config.read_text())), asdict(cfg)
+    old, new = asdict(read_config(run)), asdict(cfg)
     bad = [k for k in new if k not in _may_differ and new[k] != old[k]]
     if bad: raise ConfigError(f'cannot resume {run.path.name}: it was started with another '
                               + ', '.join(f'`{k}` ({_brief(old[k], new[k])})' for k in bad))
@@ -168,11 +169,11 @@ def _finish(run, task, learn, fitted, start, ready):
 
 # %% ../../nbs/runs/00_experiment.ipynb #c1270fe9
 def run_experiment(
-    cfg=None, # `Config` of the run, or a mapping as for `make_config`
-    **overrides, # As for `make_config`
+    cfg=None, # Configuration of the run, or a mapping as for `make_run_config`
+    **overrides, # As for `make_run_config`
 ) -> RunFolder: # Where the results are
     "Train, evaluate and write everything down."
-    cfg = make_config(cfg or {}, overrides)
+    cfg = make_run_config(cfg or {}, overrides)
     start, task = time.perf_counter(), tasks[cfg.task](cfg)
     _check_figures(task) # what cannot work is told before a folder is made
     dls, learn, stages = build_run(cfg, task)

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ..core.config import config_from_json
 from ..core.device import pick_device
 from ..core.errors import LTSError
 from ..core.runs import RunFolder
 from ..data.loaders import SignalDL
 from ..data.split_record import check_same_passport
 from .results import load_model, load_run
+from ..tasks.config import read_config
 from ..tasks.task import tasks
 
 # %% ../../nbs/runs/07_open_run.ipynb #a5ec5c17
@@ -33,7 +33,7 @@ def open_run(
     device:str='auto', # As for `pick_device`
 ) -> OpenRun: # Network and samples on `device`
     "The network of a finished run and the very samples it was tested on."
-    results,cfg = load_run(path),config_from_json(RunFolder(path).config.read_text())
+    results,cfg = load_run(path),read_config(RunFolder(path))
     device = pick_device(device)
     dls = tasks[cfg.task](cfg).loaders(device)
     try: check_same_passport(results['passport'], json.loads(json.dumps(dls.passport)))

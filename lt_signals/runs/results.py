@@ -10,13 +10,13 @@ import json
 
 import pandas as pd
 
-from ..core.config import config_from_json
 from ..core.errors import LTSError
 from ..core.runs import RunFolder
 from ..data.loaders import SignalDL
 from ..evaluation.multilabel import predict_labels
 from ..evaluation.rejection import Rejector
 from ..io.defects import open_images
+from ..tasks.config import read_config
 from ..tasks.task import tasks
 from ..training.checkpoint import load_weights
 
@@ -37,7 +37,7 @@ def load_model(
 ): # The module, on the CPU, in evaluation mode
     "The trained network of a finished run."
     run, res = RunFolder(path), load_run(path)
-    cfg = config_from_json(run.config.read_text())
+    cfg = read_config(run)
     model = tasks[cfg.task](cfg).model(res)
     return load_weights(model, run.checkpoints/'final.safetensors').eval()
 

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core.config import Config
 from ..core.errors import ConfigError
 from ..core.registry import Registry
 from ..data.dataloaders import build_dataloaders
@@ -30,14 +29,14 @@ from ..training.stages import real_counts
 
 # %% ../../nbs/tasks/00_task.ipynb #abe16621
 def data_seed(
-    cfg:Config, # The run
+    cfg, # Configuration of the run
 ) -> int: # `cfg.data.seed`, or `cfg.seed` where that is None
     "Seed of everything that decides which signals are trained on and which are tested."
     return cfg.seed if cfg.data.seed is None else cfg.data.seed
 
 # %% ../../nbs/tasks/00_task.ipynb #abe1662x
 def open_data(
-    cfg:Config, # The run
+    cfg, # Configuration of the run
     **options, # Options of `open_signals` that `cfg.data.options` may replace
 ): # `SignalStore`
     "What is at `data.path`, read as `cfg.data` says, with `data.path_test` as its test part."
@@ -85,8 +84,8 @@ def _stage_makers(cfg):
                     loss_options=cfg.loss.options, drw_start=cfg.loss.drw_start,
                     sampler=cfg.sampling.name, sampler_options=alphas, ema_decay=t.ema_decay,
                     mixup=t.mixup, label_smoothing=t.label_smoothing, **common)
-    s2 = {k: v for k,v in asdict(cfg.stage2).items() if k != 'enabled'}
-    second, third = partial(Stage2, **s2, **common), partial(Stage3, **asdict(cfg.stage3))
+    second = lambda **kw: Stage2(**{k: v for k,v in asdict(cfg.stage2).items() if k != 'enabled'} | common | kw)
+    third = lambda **kw: Stage3(**asdict(cfg.stage3) | kw)
     named = lambda make, *modes: {m: partial(make, mode=m, name=m) for m in modes}
     return dict(diffusion=lambda: _diffusion_stage(cfg), stage1=first, stage2=second, stage3=third,
                 **named(second, 'crt', 'lws', 'finetune'),
@@ -94,7 +93,7 @@ def _stage_makers(cfg):
 
 # %% ../../nbs/tasks/00_task.ipynb #ece2a1ez
 def make_stages(
-    cfg:Config, # The run
+    cfg, # Configuration of the run
 ) -> list: # The stages that `stages` names; else stage 1, and 2 and 3 where they are enabled
     "The stages that a configuration describes."
     makers, names = _stage_makers(cfg), cfg.stages
@@ -114,8 +113,12 @@ class Task:
     "What differs between kinds of runs; made for one configuration."
     scores = 'history', 'test', 'calibration', 'confidence', 'roc', 'embedding' # To be drawn
     split = None # `OpenSplit`, where classes are kept out of training
+    Section = None # Dataclass of the fields that the task has of its own
+    section = None # Name of their section; None: that of the task
+    defaults = {} # {dotted name: value} in place of the defaults of the sections
+    aliases = {} # {other name: dotted name, or function of a value giving {dotted name: value}}
     def __init__(self,
-        cfg:Config, # The run
+        cfg, # Configuration of the run
     ):
         self.cfg = cfg
 
