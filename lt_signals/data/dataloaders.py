@@ -6,6 +6,7 @@
 __all__ = ['LoaderConfig', 'make_split', 'SignalDataLoaders', 'build_dataloaders']
 
 # %% ../../nbs/data/12_dataloaders.ipynb #d06fe527
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, List, Optional
@@ -125,6 +126,19 @@ class SignalDataLoaders(DataLoaders):
     def test(self):
         "The third loader."
         return self.loaders[2]
+
+    @property
+    def parts(self):
+        "The loaders by the name of their part: 'train', 'valid', 'test'; empty ones are left out."
+        return {k: dl for k,dl in zip(Split._fields, self.loaders) if len(dl.indices)}
+
+    def with_train(self,
+        dl, # Another training loader
+    ): # `SignalDataLoaders`; these stay as they are
+        "The same loaders, but for the one for training."
+        new = copy(self)
+        new.loaders = [dl, *self.loaders[1:]]
+        return new
 
     def new_empty(self):
         "The same loaders without data, for `Learner.export`."
