@@ -16,18 +16,19 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
+from ..core.console import with_progress
 from ..core.errors import LTSError
-from ..core.files import atomic_path
+from ..core.files import atomic_path, keep_settings
 from .domains import domains, get_domain, perturb
-from .measure import check_settings, ORDERS, PERCENT
+from .measure import ORDERS, PERCENT
 from ..io.constellation_files import png_files
-from ..io.store import ImageStore
+from ..io.store import Store
 from ..io.types import TensorConstellation, TensorIQ
 from ..views.constellation import Constellation
-from ..views.constellation_folders import bar_over, same_file, write_images
+from ..views.constellation_folders import same_file, write_images
 
 # %% ../../nbs/explain/07_perturbed.ipynb #b8a30b38
-class Perturbed(ImageStore):
+class Perturbed(Store):
     "The samples of a store, each without some of its elements."
     def __init__(self,
         store, # Where the samples are: `SignalStore`, `ConstellationDataset`, …
@@ -41,17 +42,14 @@ class Perturbed(ImageStore):
         self.store,self.percent,self.order,self.see,self.seed = store,percent,order,see,seed
         x = self._seen(np.arange(min(1, len(store))))
         self.domain = get_domain(domain, x)
-        self._describe(store.labels, store.classes, store.meta, np.arange(len(store)), x.shape[1:])
-
-    @property
-    def sample_type(self):
-        "Type of one sample."
-        return TensorIQ if self.domain.ndim == 3 else TensorConstellation
+        super().__init__(store.labels, store.classes, x.shape[1:], store.meta,
+                         np.arange(len(store)), generated=store.generated)
+        self.sample_type = TensorIQ if self.domain.ndim == 3 else TensorConstellation
 
     @property
     def device(self):
         "Where batches are."
-        return self.store.device
+        return self.store.device if self._data is None else self._data.device
 
     def _seen(self, rows):
         x = self.store.take(rows)
@@ -162,11 +160,11 @@ def write_perturbed(
     rows = np.arange(len(store)) if rows is None else np.sort(np.asarray(rows))
     domain = Perturbed(store, 0, domain=domain, see=see).domain
     if out.suffix not in ('.h5', '.hdf5'):
-        check_settings(out, dict(domain=repr(domain), seed=seed, samples=len(rows),
+        keep_settings(out/'perturbation.json', dict(domain=repr(domain), seed=seed, samples=len(rows),
                                   picture=repr(see) if isinstance(see, Constellation) else None,
-                                  classes=list(store.classes)), 'perturbation.json')
+                                  classes=list(store.classes)))
     writer = _Writer(out, _cells_of(store, rows), batch_size)
-    for order,p in bar_over([(o, p) for o in orders for p in percent], progress):
+    for order,p in with_progress([(o, p) for o in orders for p in percent], show=progress):
         data = Perturbed(store, p, order, domain, see, seed)
         writer.write(data, perturbation_name(order, p, domain))
     return out

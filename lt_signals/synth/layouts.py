@@ -16,8 +16,8 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import torch
-from fastprogress.fastprogress import progress_bar
 
+from ..core.console import with_progress
 from ..core.errors import LTSError
 from ..core.files import atomic_path
 from ..core.registry import Registry
@@ -168,10 +168,8 @@ def write_modulations(
     batches = set_cells(plan.modulations, plan.snrs_db, plan.n_per, plan.length, device,
                      channel=channel, seed=seed)
     about = json.dumps(dict(seed=seed, channel=asdict(channel or Channel())))
-    if progress:
-        cells = len(plan.classes)*len(plan.snrs_db)
-        total = cells*math.ceil(plan.n_per/frames_a_batch(device))
-        batches = progress_bar(batches, total=total, leave=False)
+    total = len(plan.classes)*len(plan.snrs_db)*math.ceil(plan.n_per/frames_a_batch(device))
+    batches = with_progress(batches, total, progress)
     with (_part_folder if layout == 'split_hdf5' else atomic_path)(path) as part:
         write(part, plan, batches, about)
     return plan

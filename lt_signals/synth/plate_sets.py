@@ -6,7 +6,7 @@
 __all__ = ['label_sets', 'plate_labels', 'synth_plates', 'write_plates']
 
 # %% ../../nbs/synth/13_plate_sets.ipynb #dd722403
-import hashlib, json, os
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..core.console import with_progress
 from ..core.errors import LTSError
-from ..core.files import write_atomically
+from ..core.files import digest, keep_settings, write_atomically
 from ..core.random import seed_stream
 from ..io.defect_masks import MaskRuns, run_text
 from ..io.defects import DefectStore
 from .plates import draw_plate
-from ..views.constellation_folders import bar_over
 
 # %% ../../nbs/synth/13_plate_sets.ipynb #46bd280d
 label_sets = {'': 5902, '3': 4759, '1': 769, '4': 516, '34': 284, '2': 195, '13': 91, '12': 35,
@@ -61,7 +61,7 @@ def _check_plates(n, size, labels, contrast, clutter, seed):
 def _in_threads(draw, n, progress=False, block=64):
     "`draw(i)` for `i` from 0 to `n`-1, in order, some at a time."
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for a in bar_over(range(0, n, block), progress): yield from pool.map(draw, range(a, min(a + block, n)))
+        for a in with_progress(range(0, n, block), show=progress): yield from pool.map(draw, range(a, min(a + block, n)))
 
 # %% ../../nbs/synth/13_plate_sets.ipynb #4fcbaf57
 def synth_plates(
@@ -96,7 +96,7 @@ def write_plates(
 ) -> Path: # `folder`
     "Write the plates of `synth_plates` as JPEG files, and their masks as run-lengths."
     folder,y = Path(folder),_check_plates(n, size, labels, contrast, clutter, seed)
-    settings = dict(labels=hashlib.sha256(y.tobytes()).hexdigest(), n=len(y), size=list(size),
+    settings = dict(labels=digest(y), n=len(y), size=list(size),
                     contrast=contrast, clutter=clutter, seed=seed, quality=quality)
     if _is_written(folder, settings): return folder
     def write(i):
@@ -111,13 +111,8 @@ def write_plates(
 def _is_written(folder, settings):
     "Whether the collection is there already; an error where something else is."
     note = folder/'plates.json'
-    if not note.is_file():
-        if folder.exists() and any(folder.iterdir()):
-            raise LTSError(f'`folder`: {folder} is not empty; choose another one')
-        write_atomically(note, json.dumps(settings, indent=1))
-    elif (had := json.loads(note.read_text('utf-8'))) != settings:
-        k = next(k for k in {**settings, **had} if settings.get(k) != had.get(k))
-        raise LTSError(f'`folder`: {folder} holds plates with {k}={had.get(k)!r}, not {settings.get(k)!r}; '
-                       'choose another one, or delete it')
+    if not note.is_file() and folder.exists() and any(folder.iterdir()):
+        raise LTSError(f'`folder`: {folder} is not empty; choose another one')
+    keep_settings(note, settings)
     (folder/'train_images').mkdir(exist_ok=True)
     return (folder/'train.csv').is_file()
