@@ -140,7 +140,7 @@ class _Writer:
         file = self.out.with_name(f'{self.out.stem}_{name}{self.out.suffix}')
         note = dict(perturbation=name, seed=data.seed, samples=sum(map(len, self.cells.values())))
         if same_file(file, note): return
-        write_images(file, data, self.cells, _AsIs(data.shape), note, self.batch_size, False)
+        write_images(file, data, self.cells, _AsIs(data.sample_shape), note, self.batch_size, False)
 
 # %% ../../nbs/explain/07_perturbed.ipynb #56854035
 def write_perturbed(

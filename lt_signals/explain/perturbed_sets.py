@@ -20,7 +20,8 @@ from ..io.constellation_files import (ConstellationDataset, HDF5Images, PngImage
                                                select_rows)
 from ..io.sources import ConcatSource
 from ..io.split_hdf5 import read_split_file
-from ..io.store import SignalStore
+from ..io.signal_store import SignalStore
+from ..io.store import Store
 from ..io.types import TensorConstellation, TensorIQ
 from ..views.constellation import Constellation
 
@@ -117,12 +118,8 @@ class PerturbationDataset(ConstellationDataset):
         classes = s.classes if mods is None else list(mods)
         number = np.array([classes.index(c) if c in classes else -1 for c in s.classes])
         meta = pd.DataFrame(s.meta, index=range(len(s.labels))).iloc[rows]
-        self._describe(number[s.labels[rows]], classes, meta, rows, shape)
-
-    @property
-    def sample_type(self):
-        "Type of one sample."
-        return TensorConstellation if len(self.shape) == 3 else TensorIQ
+        Store.__init__(self, number[s.labels[rows]], classes, shape, meta, rows)
+        self.path,self.sample_type = path,TensorConstellation if len(shape) == 3 else TensorIQ
 
     def _fetch(self, rows):
         x = torch.from_numpy(self._images.read(rows))

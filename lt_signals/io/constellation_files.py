@@ -21,7 +21,7 @@ from ..core.errors import file_errors, SignalFileError
 from .hdf5 import hdf5_dataset, HDF5Table
 from .labels import encode_labels
 from .split_hdf5 import snr_folder
-from .store import ImageStore
+from .store import Store
 from .tables import listed
 from .types import TensorConstellation
 
@@ -185,7 +185,7 @@ class HDF5Images:
 def file_settings(f): return json.loads(bytes(f.attrs.get('settings', b'{}')))
 
 # %% ../../nbs/io/23_constellation_files.ipynb #faff8f15
-class ConstellationDataset(ImageStore):
+class ConstellationDataset(Store):
     "Constellation images on disk, with class and SNR."
     sample_type = TensorConstellation
     def __init__(self,
@@ -207,6 +207,7 @@ class ConstellationDataset(ImageStore):
         number = np.array([classes.index(c) if c in classes else -1 for c in s.classes])
         self.settings = s.settings # How the images were made; empty where not known
         meta = pd.DataFrame(s.meta, index=range(len(s.labels))).iloc[rows]
-        self._describe(number[s.labels[rows]], classes, meta, rows, s.shape)
+        super().__init__(number[s.labels[rows]], classes, s.shape, meta, rows)
+        self.path = path
 
     def _fetch(self, rows): return torch.from_numpy(self._images.read(rows))

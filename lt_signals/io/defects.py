@@ -6,7 +6,7 @@
 __all__ = ['TensorPlate', 'DefectStore', 'show_defects', 'open_defects', 'open_images']
 
 # %% ../../nbs/io/22_defects.ipynb #5b5d106c
-import copy, os
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor
 from ..core.errors import file_errors, LTSError, SignalFileError
 from .defect_masks import MaskRuns
 from .defect_tables import annotation_layouts, Annotations
-from .store import as_indices, ImageStore, index_blocks
+from .store import as_indices, stack_samples, Store
 
 # %% ../../nbs/io/22_defects.ipynb #8b3beb9f
 class TensorPlate(TensorImageBW):
@@ -62,46 +62,33 @@ class _Files:
         return x if x.ndim == 2 else x.transpose(2, 0, 1)
 
 # %% ../../nbs/io/22_defects.ipynb #8e909534
-class DefectStore(ImageStore):
+class DefectStore(Store):
     "Images with multi-hot labels, and with masks where they are known."
-    sample_type,value_bytes = TensorPlate,1 # Type of one image; bytes that hold a value
+    sample_type,held_type = TensorPlate,torch.uint8
     def __init__(self,
         images, # uint8 tensor (n, channels, height, width), or what has `shape` and `read(rows)`
         notes:Annotations, # What is known about them
     ):
         held = isinstance(images, Tensor)
-        self._images,self._data = (None, images) if held else (images, None)
-        self._masks,self._noted = notes.masks,np.arange(len(notes))
+        self._images = None if held else images
+        self._masks,self._noted = notes.masks,np.arange(len(notes)) # Row of each image in the masks
         meta = pd.DataFrame(dict(image=notes.images))
         if notes.meta is not None: meta = meta.join(notes.meta.drop(columns='image', errors='ignore'))
-        self._describe(notes.labels, notes.classes, meta, self._noted, images.shape[-3:])
-
-    def _describe(self, labels, classes, meta, rows, shape):
-        super()._describe(labels, classes, meta, rows, shape)
-        self.labels = self.labels.astype(np.float32)
+        super().__init__(notes.labels, notes.classes, images.shape[-3:], meta,
+                         data=images if held else None)
 
     @property
     def has_masks(self):
         "Whether it is known where the defects are."
         return self._masks is not None
 
-    @property
-    def class_counts(self):
-        "Images of each class, int64 (n_classes,); an image may count in several."
-        return self.labels.sum(0).astype(np.int64)
-
-    def take(self, indices):
-        "A batch, float32 (k, channels, height, width), 0 to 1, in the asked order, on `device`."
-        return super().take(indices).float().div_(255)
-
     def _fetch(self, rows): return torch.from_numpy(self._images.read(rows))
+    def _ready(self, x): return x.float().div_(255)
 
-    def to(self, device):
-        "The same images, all held on `device`, a byte a value; `self` stays as it is."
-        new = copy.copy(self)
-        new._data = torch.empty(len(self), *self.shape, dtype=torch.uint8, device=device)
-        for i in index_blocks(len(self), new._data[:1].nbytes): new._data[i[0]:i[-1]+1] = super().take(i)
-        new._noted,new._rows = self._noted[self._rows],np.arange(len(self))
+    def subset(self, indices):
+        "A view of some images; nothing is decoded."
+        new = super().subset(indices)
+        new._noted = self._noted[as_indices(indices, len(self))]
         return new
 
 # %% ../../nbs/io/22_defects.ipynb #2f5338f9
@@ -111,13 +98,7 @@ def masks(self:DefectStore,
 ) -> Tensor: # bool (k, n_classes, height, width), on the CPU
     "Where the defects of some images are."
     if self._masks is None: raise LTSError('`masks`: these annotations tell classes only, not places')
-    return torch.from_numpy(self._masks.take(self._noted[self._rows[as_indices(indices, len(self))]]))
-
-# %% ../../nbs/io/22_defects.ipynb #2f5338fx
-@patch
-def __getitems__(self:DefectStore, indices):
-    i = as_indices(indices, len(self))
-    return list(zip(self.take(i).as_subclass(self.sample_type), torch.from_numpy(self.labels[i])))
+    return torch.from_numpy(self._masks.take(self._noted[as_indices(indices, len(self))]))
 
 # %% ../../nbs/io/22_defects.ipynb #2f5338fy
 @patch(cls_method=True)
@@ -141,16 +122,12 @@ def from_arrays(cls:DefectStore,
 
 # %% ../../nbs/io/22_defects.ipynb #b7a473f4
 @patch
-def unlabelled(self:DefectStore,
-    images, # Images (1 or 3, height, width) from 0 to 1, or (image, …) pairs
+def like(self:DefectStore,
+    samples, # Images (1 or 3, height, width) from 0 to 1, or (image, …) tuples; none gives an empty store
 ) -> DefectStore: # In memory, with the classes of this store
-    "Other images, to be predicted."
-    x = [torch.as_tensor(i[0] if isinstance(i, tuple) else i).as_subclass(Tensor) for i in images]
-    if bad := [tuple(i.shape) for i in x if i.ndim != 3 or len(i) != self.n_channels]:
-        raise LTSError(f'`images` has one of shape {bad[0]}; it must be ({self.n_channels}, height, '
-                       'width)')
-    x = torch.stack(x).float().mul(255).round().clamp(0, 255).to(torch.uint8)
-    return type(self).from_arrays(x.cpu(), np.full((len(x), self.n_classes), -1), self.classes)
+    "An unlabelled store of given images."
+    x = stack_samples(samples, self.sample_shape).mul(255).round().clamp(0, 255).to(torch.uint8)
+    return type(self).from_arrays(x, np.full((len(x), self.n_classes), -1), self.classes)
 
 # %% ../../nbs/io/22_defects.ipynb #d3fb767c
 _colors = '#56B4E9', '#E69F00', '#D55E00', '#009E73', '#CC79A7', '#F0E442', '#0072B2'
@@ -183,7 +160,7 @@ def show(self:DefectStore,
 ): # Figure
     "Draw some images, with the outlines of their masks where these are known."
     i = as_indices(indices, len(self))
-    rows,(_,h,w) = -(-len(i)//cols), self.shape
+    rows,(_,h,w) = -(-len(i)//cols), self.sample_shape
     fig,axs = plt.subplots(rows, cols, squeeze=False, layout='constrained',
                            figsize=(width, rows*(width/cols*h/w + .2) + .3))
     masks = [None]*len(i) if self._masks is None else self.masks(i)

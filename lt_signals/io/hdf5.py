@@ -72,7 +72,7 @@ def _runs(
 # %% ../../nbs/io/08_hdf5.ipynb #efbb23d9
 class ChunkedSource(SignalSource):
     "Rows of a chunked HDF5 dataset; the file is opened when needed, in each process anew."
-    whole = False
+    finite = False
     def __init__(self,
         path, # The file
         key:str, # The dataset
@@ -85,7 +85,7 @@ class ChunkedSource(SignalSource):
         self.path,self.key,self.field,self.matlab,self._open = path,key,key,matlab,None
         self._raw = (tuple(shape[1:]), np.dtype(dtype))
         ArraySource._describe(self, shape, np.dtype(dtype), layout)
-        self.whole,row_bytes = False,max(1, math.prod(shape[1:])*np.dtype(dtype).itemsize)
+        self.finite,row_bytes = False,max(1, math.prod(shape[1:])*np.dtype(dtype).itemsize)
         self._gap,self._most = max(chunk_rows, 2**16//row_bytes), max(chunk_rows, 2**25//row_bytes)
 
     def _dataset(self):

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from ..core.errors import file_errors, LTSError, SignalFileError
 from ..core.registry import Registry
-from .store import check_finite, SignalStore
+from .signal_store import check_finite, SignalStore
 
 # %% ../../nbs/io/04_readers.ipynb #2dca4530
 readers = Registry('reader', [f'lt_signals.io.{m}' for m in (

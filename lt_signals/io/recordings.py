@@ -119,7 +119,7 @@ class RecordingSource(SignalSource):
         self.count = np.minimum(np.asarray(count, np.int64), self.length)
         if (self.count < self.length).any(): self.lengths = self.count
         self.path,self.checks = path or self.recordings[0].path,list(checks)
-        self.whole = not any(r.format.is_float for r in self.recordings)
+        self.finite = not any(r.format.is_float for r in self.recordings)
         self._describe(labels, list(classes), groups, meta or {})
 
     def _describe(self, labels, classes, groups, meta):

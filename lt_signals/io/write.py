@@ -16,7 +16,8 @@ from scipy.io import savemat
 
 from ..core.errors import LTSError
 from ..core.files import atomic_path
-from .store import index_blocks, SignalStore
+from .signal_store import SignalStore
+from .store import index_blocks
 
 # %% ../../nbs/io/19_write.ipynb #8b52d991
 def write_signals(

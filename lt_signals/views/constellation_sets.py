@@ -12,12 +12,12 @@ import numpy as np
 
 from ..io.constellation_files import select_rows, store_snrs
 from ..io.readers import open_signals
-from ..io.store import ImageStore
-from ..io.types import TensorConstellation, TensorIQ
+from ..io.store import Store
+from ..io.types import TensorConstellation
 from .constellation import Constellation
 
 # %% ../../nbs/views/02_constellation_sets.ipynb #c0dbb07c
-class SplitHDF5Dataset(ImageStore):
+class SplitHDF5Dataset(Store):
     "Frames of a folder `{MOD}/SNR_{v}/{MOD}_SNR_{v}.h5`: I/Q, or images rendered from it."
     def __init__(self,
         path, # The folder
@@ -29,14 +29,11 @@ class SplitHDF5Dataset(ImageStore):
         options = {'on_bad': 'defer', **options}
         s = self.store = open_signals(path, 'split_hdf5', classes=mods, **options)
         rows = select_rows(path, s.labels, s.classes, store_snrs(s), None, snr_list)
-        self.render,shape = render,(2, s.target_length)
-        if render is not None: shape = (render.n_channels, render.size, render.size)
-        self._describe(s.labels[rows], s.classes, s.meta.iloc[rows], rows, shape)
-
-    @property
-    def sample_type(self):
-        "Type of one sample."
-        return TensorIQ if self.render is None else TensorConstellation
+        shape,self.sample_type = s.sample_shape,s.sample_type
+        if render is not None:
+            shape,self.sample_type = (render.n_channels, render.size, render.size),TensorConstellation
+        super().__init__(s.labels[rows], s.classes, shape, s.meta.iloc[rows], rows)
+        self.render,self.path,self.sample_rate = render,s.path,s.sample_rate
 
     @property
     def resident(self):
@@ -55,5 +52,12 @@ class SplitHDF5Dataset(ImageStore):
     def to(self, device):
         "The same I/Q, all held on `device`; rendered there."
         new = copy.copy(self)
-        new.store,new._rows = self.store.subset(self._rows).to(device),np.arange(len(self))
+        new.store,new._rows = self.store.subset(self._rows).to(device),None
+        return new
+
+    def like(self, samples):
+        "An unlabelled set of given I/Q, rendered as these are."
+        s,new = self.store.like(samples),copy.copy(self)
+        Store.__init__(new, s.labels, self.classes, self.sample_shape)
+        new.store = s
         return new

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core.errors import LTSError
 from ..io.labels import encode_labels
-from ..io.store import ImageStore
+from ..io.store import Store
 from .stft import Spectrogram
 
 # %% ../../nbs/views/06_crops.ipynb #ef9373c7
@@ -104,7 +104,7 @@ class TensorCrop(TensorImageBW):
     _show_args = {'cmap': 'viridis', 'origin': 'lower'}
 
 # %% ../../nbs/views/06_crops.ipynb #c957011x
-class CropStore(ImageStore):
+class CropStore(Store):
     "Crops with labels and facts, as a store: `take(indices)` gives a batch."
     sample_type = TensorCrop
     def __init__(self,
@@ -126,13 +126,7 @@ class CropStore(ImageStore):
         labels, classes = encode_labels(labels, len(x), list(classes), 'crops')
         meta = pd.DataFrame(index=range(len(x))) if meta is None else pd.DataFrame(meta)
         if len(meta) != len(x): raise LTSError(f'`meta` has {len(meta)} rows for {len(x)} crops')
-        self._describe(labels, classes, meta, np.arange(len(x)), x.shape[1:])
-        self._data = x
-
-    @property
-    def class_counts(self):
-        "Crops of each class, int64 (n_classes,); those without label do not count."
-        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
+        super().__init__(labels, classes, x.shape[1:], meta, data=x)
 
 # %% ../../nbs/views/06_crops.ipynb #6a79c93c
 def energy_labels(
