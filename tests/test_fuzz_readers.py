@@ -12,9 +12,9 @@ import torch
 from scipy.io import savemat
 
 from lt_signals.core.errors import SignalFileError
-from lt_signals.data import io
-from lt_signals.io.store import SignalStore
-from lt_signals.io.readers import open_signals
+from lt_signals.io.child_process import parser
+from lt_signals.io.readers import detect_format, open_signals, readers
+from lt_signals.io.signal_store import SignalStore
 from lt_signals.io.write import write_signals
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs os.fork')
@@ -192,7 +192,7 @@ def run_batch(target, opened, options, data, seeds):
             try: child(target, opened, options, data, seeds, out)
             finally:
                 out.flush()
-                io._mat_process.stop()
+                parser.stop()
                 os._exit(0)
     os.close(w)
     done = []
@@ -230,12 +230,11 @@ def test_many_mutants(name, tmp_path): fuzz(name, 3000, tmp_path)
 
 def test_every_reader_is_fuzzed(tmp_path):
     "A new reader needs a sample file here."
-    io._load_readers()
     found = set()
     for name,make in makers.items():
         (tmp_path/name).mkdir()
-        found.add(options.get(name, {}).get('format') or io.detect_format(make(tmp_path/name)[1]))
-    rest = set(io.readers) - found
+        found.add(options.get(name, {}).get('format') or detect_format(make(tmp_path/name)[1]))
+    rest = set(readers) - found
     assert rest <= {'cu8', 'cs8', 'cs16', 'cf32'}, rest  # these are `captures` by another name
 
 

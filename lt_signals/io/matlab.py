@@ -10,13 +10,15 @@ import os, zlib
 
 import h5py
 import numpy as np
+from fastcore.meta import delegates
 
 from ..core.errors import SignalFileError
 from .child_process import ask_child
-from .hdf5 import read_hdf5_table
+from .hdf5 import hdf5_source
 from .readers import readers
 from .sources import check_inside, SignalSource
-from .tables import largest_ratio, largest_unpacked, NamedArrays, read_table, too_large
+from .tables import (largest_ratio, largest_unpacked, NamedArrays, table_source,
+                                  too_large_error)
 
 # %% ../../nbs/io/09_matlab.ipynb #6e57e0c2
 def _mat_size(path, max_bytes) -> int:
@@ -24,23 +26,29 @@ def _mat_size(path, max_bytes) -> int:
     size = os.path.getsize(path)
     most,total = min(largest_ratio*size, max_bytes), 0
     with open(path, 'rb') as f:
-        head = f.read(128)
-        endian = dict(IM='<', MI='>').get(head[126:].decode('latin1'))
-        if endian is None or head[124:126] not in (b'\x00\x01', b'\x01\x00'):
-            raise SignalFileError(path, 'has no MATLAB v5 or v7.3 header.',
-                                  remedy="save it again with save(…, '-v7').")
+        endian = _byte_order(f.read(128), path)
         while f.tell() < size:
             kind,length = np.frombuffer(f.read(8), f'{endian}u4', count=2).tolist()
             check_inside(path, 'element', f.tell(), length)
             total += _inflated(f, length, most - total) if kind == 15 else length
             if kind != 15: f.seek(length, 1)
-            if total > most: raise too_large(path, 'element', total, most)
+            if total > most: raise too_large_error(path, 'element', total, most)
     return total
+
+# %% ../../nbs/io/09_matlab.ipynb #3400d896
+def _byte_order(head, path):
+    "'<' or '>', from the 128 bytes at the start of a v5 file."
+    endian = dict(IM='<', MI='>').get(head[126:].decode('latin1'))
+    if endian is None or head[124:126] not in (b'\x00\x01', b'\x01\x00'):
+        raise SignalFileError(path, 'has no MATLAB v5 or v7.3 header.',
+                              remedy="save it again with save(…, '-v7').")
+    return endian
 
 # %% ../../nbs/io/09_matlab.ipynb #6e57e0cx
 def _inflated(f, length, most) -> int:
     "Size of a zlib stream of `length` bytes; its Adler-32 is checked."
-    z,total,left,data = zlib.decompressobj(), 0, length, b''
+    z = zlib.decompressobj()
+    total,left,data = 0, length, b''
     while not z.eof and total <= most:
         if not data:
             if left == 0: raise EOFError('a compressed element ends early')
@@ -53,22 +61,17 @@ def _inflated(f, length, most) -> int:
 
 # %% ../../nbs/io/09_matlab.ipynb #acd28cf9
 @readers.register('mat', suffixes=('.mat',), source='scipy.io.loadmat, h5py')
+@delegates(table_source)
 def read_mat(
     path, # The file
     *,
-    signal_key:str=None, # Name of the signals, or 'struct/field'; one of `signal_keys` when None
-    label_key:str=None, # Name of the labels; one of `label_keys` when None
-    classes=None, # Class names in order; those of the file when None
-    layout:str='auto', # 'nct' or 'ntc' where the shape does not tell
-    sample_rate:float=None, # Hz; that of the file when None
     max_bytes:int=largest_unpacked, # Refuse v5 files that unpack to more than this
+    **kwargs, # What is read from the file, as for `table_source`; 'struct/field' names a field
 ) -> SignalSource:
     "MATLAB v5 (parsed in a child process, into memory) and v7.3 (HDF5, lazy)"
-    options = dict(signal_key=signal_key, label_key=label_key, classes=classes, layout=layout,
-                   sample_rate=sample_rate)
-    if h5py.is_hdf5(path): return read_hdf5_table(path, **options)
+    if h5py.is_hdf5(path): return hdf5_source(path, **kwargs)
     arrays = ask_child(path, _mat_size(path, max_bytes))
-    return read_table(NamedArrays(path, {k: _mat_value(v) for k,v in arrays.items()}), **options)
+    return table_source(NamedArrays(path, {k: _mat_value(v) for k,v in arrays.items()}), **kwargs)
 
 # %% ../../nbs/io/09_matlab.ipynb #f0c1cdb9
 def _mat_value(v):

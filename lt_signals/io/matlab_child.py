@@ -15,10 +15,10 @@ import numpy as np
 from scipy.io import loadmat
 
 # %% ../../nbs/io/10_matlab_child.ipynb #1ea96fb9
-def _flat(name, v):
+def _flat_variables(name, v):
     "(name, list or array) of a variable; fields of a struct are named struct/field."
     if v.dtype.names and v.size == 1:
-        return [p for k in v.dtype.names for p in _flat(f'{name}/{k}', np.asarray(v.flat[0][k]))]
+        return [p for k in v.dtype.names for p in _flat_variables(f'{name}/{k}', np.asarray(v.flat[0][k]))]
     if v.dtype.kind == 'O': v = [np.asarray(c) for c in v.ravel(order='F')]
     plain = all(a.dtype.kind in 'biufcSU' for a in (v if isinstance(v, list) else [v]))
     return [(name, v)] if plain else []
@@ -45,28 +45,33 @@ def _variables(path, memory, key):
     else:
         found = loadmat(path)
         found = {k: np.asarray(v) for k,v in found.items() if k[:2] != '__'}
-    return [p for k,v in found.items() for p in _flat(k, v)]
+    return [p for k,v in found.items() for p in _flat_variables(k, v)]
 
 # %% ../../nbs/io/10_matlab_child.ipynb #1ea96fbz
 def main():
     "Answer requests, a line of JSON each on stdin, until stdin is closed."
-    out,sys.stdout = sys.stdout.buffer,sys.stderr
-    def say(**reply): out.write(json.dumps(reply).encode() + b'\n'); out.flush()
-    say(ready=True)
-    for line in sys.stdin.buffer:
-        ask = json.loads(line)
-        try: found = _variables(ask['path'], ask['memory'], ask['key'])
-        except Exception as e:
-            memory = isinstance(e, MemoryError)
-            say(error='it asks for more memory than such a file needs' if memory
-                else f'{type(e).__name__}: {e}')
-            continue
-        say(names=[(k, len(v) if isinstance(v, list) else -1) for k,v in found])
-        for _,v in found:
-            for a in v if isinstance(v, list) else [v]:
-                np.lib.format.write_array(out, a.astype(a.dtype.newbyteorder('=')),
-                                          allow_pickle=False)
-        out.flush()
+    out,sys.stdout = sys.stdout.buffer,sys.stderr # What a parser prints is no answer
+    _say(out, ready=True)
+    for line in sys.stdin.buffer: _answer(out, json.loads(line))
+
+# %% ../../nbs/io/10_matlab_child.ipynb #4cd7af04
+def _say(out, **reply):
+    out.write(json.dumps(reply).encode() + b'\n')
+    out.flush()
+
+# %% ../../nbs/io/10_matlab_child.ipynb #4495f074
+def _answer(out, ask):
+    "Parse one file, and send what it holds or why it cannot be read."
+    try: found = _variables(ask['path'], ask['memory'], ask['key'])
+    except Exception as e:
+        memory = isinstance(e, MemoryError)
+        return _say(out, error='it asks for more memory than such a file needs' if memory
+                    else f'{type(e).__name__}: {e}')
+    _say(out, names=[(k, len(v) if isinstance(v, list) else -1) for k,v in found])
+    for _,v in found:
+        for a in v if isinstance(v, list) else [v]:
+            np.lib.format.write_array(out, a.astype(a.dtype.newbyteorder('=')), allow_pickle=False)
+    out.flush()
 
 # %% ../../nbs/io/10_matlab_child.ipynb #1ea96fbw
 if __name__ == '__main__' and '__file__' in globals(): main()  # not in the notebook

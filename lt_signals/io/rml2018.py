@@ -12,47 +12,59 @@ import h5py
 import numpy as np
 
 from ..core.errors import file_errors, SignalFileError
-from .hdf5 import hdf5_dataset, HDF5Table
+from .hdf5 import hdf5_dataset, HDF5Arrays
 from .labels import encode_labels
 from .readers import readers
 from .sources import SignalSource
 from .store import index_blocks
-from .tables import listed
+from .tables import list_names
 
 # %% ../../nbs/io/16_rml2018.ipynb #a882476c
 rml2018_classes = ('OOK 4ASK 8ASK BPSK QPSK 8PSK 16PSK 32PSK 16APSK 32APSK 64APSK 128APSK '
                    '16QAM 32QAM 64QAM 128QAM 256QAM AM-SSB-WC AM-SSB-SC AM-DSB-WC AM-DSB-SC '
-                   'FM GMSK OQPSK').split()
+                   'FM GMSK OQPSK').split() # In the order of the columns of `Y`
 digital_classes = [c for c in rml2018_classes if c not in
                    ('OOK', 'AM-SSB-WC', 'AM-SSB-SC', 'AM-DSB-WC', 'AM-DSB-SC', 'FM',
                     'GMSK')] # The usual 17
 
+# %% ../../nbs/io/16_rml2018.ipynb #5ce05dc1
 def _has_xyz(path):
+    "Whether a file has the layout: X, Z and a one-hot Y of 24 columns."
     if not Path(path).is_file() or not h5py.is_hdf5(path): return False
     with h5py.File(path, 'r') as f:
         return {'X', 'Y', 'Z'} <= set(f) and f['Y'].ndim == 2 and f['Y'].shape[1] == 24
 
 # %% ../../nbs/io/16_rml2018.ipynb #17a99336
-def _numbers(ds, path, classes):
-    "Class numbers of one-hot rows, read in blocks: whole, those of the set take half a gigabyte."
+def read_xyz(
+    path, # The HDF5 file
+    classes=None, # Names of the columns of `Y`; their numbers when None
+) -> tuple: # Source of `X`, class numbers (n,), SNR in dB, float32 (n,)
+    "Read a file of `X`, one-hot `Y` and `Z`; the signals stay in the file."
+    with file_errors(path), h5py.File(path, 'r') as f:
+        table = HDF5Arrays(path, f)
+        if missing := [k for k in 'XYZ' if k not in table.names()]:
+            raise SignalFileError(path, f'has no such key; it holds {list_names(table.names())}.',
+                field=missing[0], remedy='the layout has X, Y (one-hot) and Z (SNR in dB).')
+        source,shape = table.source('X', 'auto'), table.shape('Y')
+        one_hot = shape is not None and len(shape) == 2 and shape[1] > 1
+        y = _class_numbers(hdf5_dataset(f, 'Y', path), path, classes) if one_hot else table.load('Y')
+        return source, y, _snrs(table.load('Z'), source.n, path)
+
+# %% ../../nbs/io/16_rml2018.ipynb #5d3041e2
+def _class_numbers(ds, path, classes):
+    "Class numbers of one-hot rows, read in blocks: all at once, those of the set take 0.5 GB."
     names = classes or range(ds.shape[1])
     rows = index_blocks(len(ds), ds.dtype.itemsize*ds.shape[1])
-    return np.concatenate([encode_labels(ds[i[0]:i[-1]+1], len(i), names, path, 'Y')[0] for i in rows])
+    return np.concatenate([encode_labels(ds[i[0]:i[-1]+1], len(i), names, path, 'Y')[0]
+                           for i in rows])
 
-def read_xyz(path, classes=None):
-    "Source of `X`, with the class numbers of the one-hot `Y` and the SNR `Z` of a file."
-    with file_errors(path), h5py.File(path, 'r') as f:
-        table = HDF5Table(path, f)
-        if missing := [k for k in 'XYZ' if k not in table.names()]:
-            raise SignalFileError(path, f'has no such key; it holds {listed(table.names())}.',
-                field=missing[0], remedy='the layout has X, Y (one-hot) and Z (SNR in dB).')
-        source,z,shape = table.source('X', 'auto'), table.load('Z'), table.shape('Y')
-        one_hot = shape is not None and len(shape) == 2 and shape[1] > 1
-        y = _numbers(hdf5_dataset(f, 'Y', path), path, classes) if one_hot else table.load('Y')
-        if z.size != source.n or z.dtype.kind not in 'iuf' or not np.isfinite(z).all():
-            raise SignalFileError(path, f'{z.size} values ({z.dtype}) for {source.n} signals.',
-                                  field='Z', remedy='store one SNR in dB per signal.')
-        return source, y, z.ravel().astype(np.float32)
+# %% ../../nbs/io/16_rml2018.ipynb #5eab5ccd
+def _snrs(z, n, path):
+    "The SNR of each signal, float32 (n,), dB."
+    if z.size != n or z.dtype.kind not in 'iuf' or not np.isfinite(z).all():
+        raise SignalFileError(path, f'{z.size} values ({z.dtype}) for {n} signals.',
+                              field='Z', remedy='store one SNR in dB per signal.')
+    return z.ravel().astype(np.float32)
 
 # %% ../../nbs/io/16_rml2018.ipynb #17a9933x
 @readers.register('rml2018', suffixes=(), sniff=_has_xyz, source='O\'Shea et al. 2018, RML2018.01A')

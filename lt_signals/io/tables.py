@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['signal_keys', 'label_keys', 'class_keys', 'rate_keys', 'largest_ratio', 'largest_unpacked', 'NamedArrays',
-           'from_cells', 'listed', 'read_table', 'too_large']
+           'ragged_source', 'list_names', 'table_source', 'too_large_error']
 
 # %% ../../nbs/io/05_tables.ipynb #d9c2d3d2
 import math
@@ -24,41 +24,72 @@ rate_keys = ('sample_rate', 'sample_rate_hz', 'fs', 'Fs') # Names tried for the 
 _length_keys = ('offsets', 'lengths')
 _meta_names = dict(Z='snr_db', snr='snr_db', SNR='snr_db')
 
+# %% ../../nbs/io/05_tables.ipynb #ce85e84d
 class NamedArrays:
-    "Named arrays of a file."
-    def __init__(self, path, arrays): self.path,self.arrays = path,arrays
-    def names(self): return list(self.arrays)
-    def shape(self, name):
-        return np.shape(self.arrays[name]) if self._plain(name) else (len(self.arrays[name]),)
-    def load(self, name): return np.asarray(self.arrays[name])
-    def rate(self, name):
-        return self.load(name) if name and math.prod(self.shape(name)) == 1 else None
-    def _plain(self, name): return isinstance(self.arrays[name], np.ndarray)
+    "The named arrays of a file, here of one that has been read into memory."
+    def __init__(self,
+        path, # The file, for messages
+        arrays:dict, # {name: numpy array, or list of arrays of unequal length}
+    ): self.path,self.arrays = path,arrays
 
-    def source(self, name, layout):
+    def names(self) -> list:
+        "The names of the arrays, in the order of the file."
+        return list(self.arrays)
+
+    def shape(self, name) -> tuple:
+        "The shape of an array; for arrays of unequal length, how many there are."
+        return np.shape(self.arrays[name]) if self._plain(name) else (len(self.arrays[name]),)
+
+    def load(self, name) -> np.ndarray:
+        "The values of an array."
+        return np.asarray(self.arrays[name])
+
+    def rate(self, name):
+        "The single value under a name, which is a sample rate in Hz, or None."
+        return self.load(name) if name and math.prod(self.shape(name)) == 1 else None
+
+    def source(self,
+        name:str, # An array
+        layout:str, # 'auto', 'nct' or 'ntc'
+    ) -> SignalSource:
+        "The source of the signals under a name."
         x = self.arrays[name]
-        if not self._plain(name): return from_cells(x, self.path, name)
+        if not self._plain(name): return ragged_source(x, self.path, name)
         return ArraySource(x, layout, self.path, name)
 
+    def _plain(self, name): return isinstance(self.arrays[name], np.ndarray)
+
 # %% ../../nbs/io/05_tables.ipynb #b64e65bx
-def from_cells(cells, path, field):
-    "A ragged source of arrays of unequal length."
-    def bad(problem): return SignalFileError(path, problem, field=field,
-                                             remedy='store complex (time,) or real (2, time).')
-    def one(c):
-        c = np.asarray(c)
-        if c.dtype.names: c = c.view(as_complex_dtype(c.dtype))
-        if c.dtype.kind not in 'iufc': raise bad(f'a cell holds values of type {c.dtype}.')
-        if c.dtype.kind == 'c' and c.size == max(c.shape, default=0):
-            return np.stack([c.real.ravel(), c.imag.ravel()])
-        if c.dtype.kind == 'c' or c.ndim != 2 or 2 not in c.shape:
-            raise bad(f'a cell has shape {c.shape}.')
-        return c if c.shape[0] == 2 else c.T
-    cells = [one(c) for c in cells]
-    if not cells or min(c.shape[1] for c in cells) == 0: raise bad('a signal of length 0.')
+def ragged_source(
+    cells, # Arrays of unequal length: complex (time,), or real (2, time) or (time, 2)
+    path, # The file, for messages
+    field:str, # Name of the arrays in it, for messages
+) -> RaggedSource:
+    "The source of signals that are stored as a list of arrays."
+    cells = [_two_rows(c, path, field) for c in cells]
+    if not cells or min(c.shape[1] for c in cells) == 0:
+        raise _bad_cell(path, field, 'a signal of length 0.')
     flat = np.concatenate([c.astype(np.float32) for c in cells], 1)
     return RaggedSource(np.ascontiguousarray(flat.T), np.cumsum([0] + [c.shape[1] for c in cells]),
                         path, field)
+
+# %% ../../nbs/io/05_tables.ipynb #15b899ea
+def _bad_cell(path, field, problem):
+    return SignalFileError(path, problem, field=field,
+                           remedy='store complex (time,) or real (2, time).')
+
+# %% ../../nbs/io/05_tables.ipynb #c43e87ea
+def _two_rows(c, path, field):
+    "One signal of a list, real (2, time)."
+    c = np.asarray(c)
+    if c.dtype.names: c = c.view(as_complex_dtype(c.dtype))
+    if c.dtype.kind not in 'iufc':
+        raise _bad_cell(path, field, f'a cell holds values of type {c.dtype}.')
+    if c.dtype.kind == 'c' and c.size == max(c.shape, default=0):
+        return np.stack([c.real.ravel(), c.imag.ravel()])
+    if c.dtype.kind == 'c' or c.ndim != 2 or 2 not in c.shape:
+        raise _bad_cell(path, field, f'a cell has shape {c.shape}.')
+    return c if c.shape[0] == 2 else c.T
 
 # %% ../../nbs/io/05_tables.ipynb #2bfd0df9
 def _pick(table, key, defaults, option):
@@ -67,28 +98,34 @@ def _pick(table, key, defaults, option):
     if key is None: return next((k for k in defaults if k in names), None)
     if key in names: return key
     near = get_close_matches(key, names, n=1)
-    raise SignalFileError(table.path,
-                          f'there is no such key; the file holds {listed(names)}.',
-        field=key, remedy=f'say {option}={(near or names or ["…"])[0]!r}.')
+    raise SignalFileError(table.path, f'there is no such key; the file holds {list_names(names)}.',
+                          field=key, remedy=f'say {option}={(near or names or ["…"])[0]!r}.')
 
-def listed(names): return ', '.join(names[:12]) or 'nothing'
+# %% ../../nbs/io/05_tables.ipynb #f7c83ddf
+def list_names(
+    names:list, # Names of the arrays of a file
+) -> str: # The first twelve, with commas
+    "What a file holds, for an error."
+    return ', '.join(names[:12]) or 'nothing'
 
 # %% ../../nbs/io/05_tables.ipynb #74887836
 def _pick_signals(table, key):
+    "The name of the signals: asked for, usual, or the only array with three axes."
     if found := _pick(table, key, signal_keys, 'signal_key'): return found
     large = [k for k in table.names() if len(table.shape(k) or ()) == 3]
     if len(large) == 1: return large[0]
-    raise SignalFileError(table.path, f'no key is named like signals; the file holds '
-        f'{listed(table.names())}.', field=signal_keys[0],
-                          remedy='say signal_key=….')
+    held = list_names(table.names())
+    raise SignalFileError(table.path, f'no key is named like signals; the file holds {held}.',
+                          field=signal_keys[0], remedy='say signal_key=….')
 
 # %% ../../nbs/io/05_tables.ipynb #7488783x
 def _vector(table, name, integer=False):
+    "A column of a file, (n,) where it is one; refused unless whole numbers, with `integer`."
     v = np.asarray(table.load(name))
     v = v.ravel() if v.ndim < 2 or v.size == max(v.shape) else v
     if not integer: return v
-    whole = v.ndim == 1 and v.dtype.kind in 'iuf' and (v == np.round(v)).all()
-    if not whole or (np.abs(v) > 2**53).any():
+    exact = v.ndim == 1 and v.dtype.kind in 'iuf' and (v == np.round(v)).all()
+    if not exact or (np.abs(v) > 2**53).any():
         raise SignalFileError(table.path, f'{name} are no list of integers.', field=name,
                               remedy='store integers, in samples.')
     return v.astype(np.int64)
@@ -103,55 +140,73 @@ def _table_signals(table, key, layout):
         offsets = values if extra == 'offsets' else np.cumsum(np.append(0, values))
         return RaggedSource(table.load(key), offsets, table.path, key)
     source = table.source(key, layout)
-    if len(values) != source.n or (values < 1).any() or (values > source.length).any():
-        raise SignalFileError(table.path,
-                              f'lengths do not lie in 1 to {source.length}, one per signal.',
-                              field='lengths',
-                              remedy='store the number of valid time steps of each signal.')
+    _check_lengths(values, source, table.path)
     source.lengths = values
     return source
 
+# %% ../../nbs/io/05_tables.ipynb #30579265
+def _check_lengths(values, source, path):
+    "The valid time steps of padded signals: one for each, and not more than there are."
+    if len(values) != source.n or (values < 1).any() or (values > source.length).any():
+        raise SignalFileError(path, f'lengths do not lie in 1 to {source.length}, one per signal.',
+                              field='lengths',
+                              remedy='store the number of valid time steps of each signal.')
+
 # %% ../../nbs/io/05_tables.ipynb #d8d638cx
-def read_table(
+def table_source(
     table, # `NamedArrays`
-    signal_key:str=None, # Name of the signals; one of `signal_keys` when None
+    signal_key:str=None, # Name of the signals, or 'group/name'; one of `signal_keys` when None
     label_key:str=None, # Name of the labels; one of `label_keys` when None
     classes=None, # Class names in order; those of the file when None
     layout:str='auto', # 'nct' or 'ntc' where the shape does not tell
     sample_rate:float=None, # Hz; that of the file when None
 ) -> SignalSource:
-    "The source that a table of named arrays describes."
+    "The source that a table of named arrays describes, with its labels and facts."
     x,y = _pick_signals(table, signal_key), _pick(table, label_key, label_keys, 'label_key')
     source = _table_signals(table, x, layout)
     c,r = (_pick(table, None, keys, '') for keys in (class_keys, rate_keys))
     if classes is None and c is not None: classes = _names(table, c)
     if sample_rate is None: sample_rate = table.rate(r)
-    used = (x, y, c, r, *_length_keys)
-    columns = [k for k in table.names() if k not in used and _is_column(table.shape(k), source.n)]
-    meta = {_meta_names.get(k.split('/')[-1], k.split('/')[-1]): _vector(table, k) for k in columns}
-    return source.annotate(None if y is None else _labels(table, y), classes, meta, sample_rate, y
-                           or 'labels')
+    meta = _columns(table, source.n, (x, y, c, r, *_length_keys))
+    labels = None if y is None else _labels(table, y)
+    return source.annotate(labels, classes, meta, sample_rate, y or 'labels')
 
 # %% ../../nbs/io/05_tables.ipynb #5985b34a
+def _columns(table, n, used):
+    "The further arrays with one value per sample; an SNR gets its usual name."
+    found = {k: k.split('/')[-1] for k in table.names()
+             if k not in used and _is_column(table.shape(k), n)}
+    return {_meta_names.get(name, name): _vector(table, k) for k,name in found.items()}
+
 def _is_column(shape, n):
     return shape is not None and 0 < len(shape) <= 2 and math.prod(shape) == n == max(shape)
 
+# %% ../../nbs/io/05_tables.ipynb #89e11ec6
 def _names(table, key):
+    "Class names, decoded; an error where they are no text."
     v = _vector(table, key).ravel()
     if v.dtype.kind not in 'OSU':
         raise SignalFileError(table.path, f'class names of type {v.dtype}.', field=key,
-                                                        remedy='store them as text.')
+                              remedy='store them as text.')
     return [c.decode('utf-8') if isinstance(c, bytes) else str(c) for c in v.tolist()]
 
+# %% ../../nbs/io/05_tables.ipynb #43a430a8
 def _labels(table, key):
     y = table.load(key)
     return y.reshape(len(y), -1) if y.ndim > 2 and len(y) else y
 
 # %% ../../nbs/io/05_tables.ipynb #13805bc2
-largest_ratio = 1100  # deflate cannot compress better than 1:1032
-largest_unpacked = 2**33
+largest_ratio = 1100 # Unpacked over stored bytes; deflate cannot compress better than 1:1032
+largest_unpacked = 2**33 # Bytes that a file may unpack to, unless the user allows more
 
-def too_large(path, field, nbytes, most):
+# %% ../../nbs/io/05_tables.ipynb #ca4eb37b
+def too_large_error(
+    path, # The file
+    field:str, # What is too large in it
+    nbytes:int, # Bytes that it declares
+    most:int, # Bytes that it may have
+) -> SignalFileError: # To be raised
+    "The error for a file that declares more than it can hold, or than is allowed."
     return SignalFileError(path, field=field,
         problem=f'{nbytes:,} bytes are declared, {most:,} at most are plausible and allowed.',
         remedy='its header is damaged or hostile; raise `max_bytes` only for a file you trust.')

@@ -8,9 +8,7 @@ __all__ = ['SplitHDF5Dataset']
 # %% ../../nbs/views/02_constellation_sets.ipynb #b014c106
 import copy
 
-import numpy as np
-
-from ..io.constellation_files import select_rows, store_snrs
+from ..io.constellation_files import select_images
 from ..io.readers import open_signals
 from ..io.store import Store
 from ..io.types import TensorConstellation
@@ -28,11 +26,10 @@ class SplitHDF5Dataset(Store):
     ):
         options = {'on_bad': 'defer', **options}
         s = self.store = open_signals(path, 'split_hdf5', classes=mods, **options)
-        rows = select_rows(path, s.labels, s.classes, store_snrs(s), None, snr_list)
         shape,self.sample_type = s.sample_shape,s.sample_type
         if render is not None:
             shape,self.sample_type = (render.n_channels, render.size, render.size),TensorConstellation
-        super().__init__(s.labels[rows], s.classes, shape, s.meta.iloc[rows], rows)
+        super().__init__(sample_shape=shape, **select_images(path, s, None, snr_list))
         self.render,self.path,self.sample_rate = render,s.path,s.sample_rate
 
     @property
