@@ -7,12 +7,13 @@ __all__ = ['LogitAdjustmentLoss', 'BalancedSoftmaxLoss', 'VSLoss', 'logits_logit
 
 # %% ../../nbs/losses/04_adjust.ipynb #c07e2643
 import torch
+from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor
 
+from ..core.counts import class_prior, positive_counts
 from ..core.errors import LTSError
 from .base import ImbalancedLoss, losses
-from .weights import WeightComputer
 
 # %% ../../nbs/losses/04_adjust.ipynb #a60718ff
 @losses.register('LogitAdjustment', source='arXiv:2007.07314')
@@ -23,20 +24,30 @@ class LogitAdjustmentLoss(ImbalancedLoss):
     @delegates(ImbalancedLoss)
     def __init__(self,
         tau:float=1., # Strength; 0 is cross-entropy
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(**kwargs)
         if tau < 0: raise LTSError(f'`tau` ({tau}) must be at least 0')
-        self.tau,self.adjusts_prior = tau,tau > 0
-        self._constant('log_prior', WeightComputer.class_priors(self.class_counts, self.eps).log())
+        self.tau = tau
+        self.adjusts_prior = tau > 0
+        self._constant('log_prior', class_prior(self.class_counts).float().log())
 
-    def adjust(self, z, target):
-        "Logits plus `tau*log(prior)`."
-        return z + self.tau*self.log_prior.to(z.dtype)
+# %% ../../nbs/losses/04_adjust.ipynb #2738a778
+@patch
+def adjust(self:LogitAdjustmentLoss,
+    z:Tensor, # Logits, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,); they do not matter here
+) -> Tensor: # Same shape as `z`
+    "Logits plus `tau*log(prior)`."
+    return z + self.tau*self.log_prior.to(z.dtype)
 
-    def compute(self, z, target):
-        "Cross-entropy of the adjusted logits."
-        return self._fused(z, target)
+@patch
+def compute(self:LogitAdjustmentLoss,
+    z:Tensor, # Logits, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # The reduced loss
+    "Cross-entropy of the adjusted logits."
+    return self._fused(z, target)
 
 # %% ../../nbs/losses/04_adjust.ipynb #d2d872d7
 @losses.register('BalancedSoftmax', source='arXiv:2007.10740')
@@ -44,7 +55,7 @@ class BalancedSoftmaxLoss(LogitAdjustmentLoss):
     "Softmax weighted by the class counts; logit adjustment with `tau=1`"
     @delegates(ImbalancedLoss)
     def __init__(self,
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ): super().__init__(tau=1., **kwargs)
 
 # %% ../../nbs/losses/04_adjust.ipynb #5d8ea742
@@ -55,31 +66,40 @@ class VSLoss(LogitAdjustmentLoss):
     def __init__(self,
         gamma:float=.3, # Exponent of the factors; 0 is logit adjustment
         tau:float=1., # Strength of the shift; 0 only stretches
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(tau, **kwargs)
         if gamma < 0: raise LTSError(f'`gamma` ({gamma}) must be at least 0')
-        self.gamma,self.adjusts_prior = gamma,tau > 0 or gamma > 0
-        n = self.class_counts.clamp_min(1).double()
+        self.gamma = gamma
+        self.adjusts_prior = tau > 0 or gamma > 0
+        n = positive_counts(self.class_counts)
         self._constant('factor', ((n/n.max())**gamma).float())
 
-    def adjust(self, z, target):
-        "Logits times the factors plus `tau*log(prior)`."
-        return torch.addcmul(self.tau*self.log_prior.to(z.dtype), z, self.factor.to(z.dtype))
+# %% ../../nbs/losses/04_adjust.ipynb #031e509e
+@patch
+def adjust(self:VSLoss,
+    z:Tensor, # Logits, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,); they do not matter here
+) -> Tensor: # Same shape as `z`
+    "Logits times the factors plus `tau*log(prior)`."
+    return torch.addcmul(self.tau*self.log_prior.to(z.dtype), z, self.factor.to(z.dtype))
 
-    def compute(self, z, target):
-        "Cross-entropy of the adjusted logits."
-        return self._fused(z, target, self.factor.to(z.dtype))
+@patch
+def compute(self:VSLoss,
+    z:Tensor, # Logits, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # The reduced loss
+    "Cross-entropy of the adjusted logits."
+    return self._fused(z, target, self.factor.to(z.dtype))
 
 # %% ../../nbs/losses/04_adjust.ipynb #10ff5f7f
 def logits_logit_adjustment(
     logits:Tensor, # Class scores of a model trained without adjustment, shape (batch, n_classes)
     class_counts, # Training samples per class, shape (n_classes,)
     tau:float=1., # Strength; 0 leaves `logits` unchanged
-    eps:float=1e-8, # Least class prior, so that a class without samples stays finite
 ) -> Tensor: # Adjusted scores, same shape
     "Subtract `tau*log(prior)` (Menon et al. 2021, arXiv:2007.07314, eq. 9)."
-    prior = WeightComputer.class_priors(class_counts, eps)
+    prior = class_prior(class_counts).float()
     if logits.shape[-1:] != prior.shape:
         raise LTSError(f'`logits` has {logits.shape[-1]} classes, `class_counts` {len(prior)}')
     return logits - tau*prior.log().to(logits)

@@ -42,38 +42,61 @@ class CombinedLoss(ImbalancedLoss):
     @delegates(ImbalancedLoss, but=['weight'])
     def __init__(self,
         losses, # `{name: share}`, or a list of dicts with name, weight (1) and options
-        **kwargs, # As in `ImbalancedLoss`, for all parts
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`, for all parts
     ):
         super().__init__(**kwargs)
         common = dict(reduction=self.reduction, eps=self.eps, label_smoothing=self.label_smoothing)
         parts = [*_parts(losses)]
         self.shares = [share for _,share,_ in parts]
         self.parts = nn.ModuleList(
-            create_loss(name, self.class_counts, self.num_classes, **{**common, **options})
+            _part(name, self.class_counts, self.num_classes, **{**common, **options})
             for name,_,options in parts)
-        sizes = {p.num_classes for p in self.parts} - {None}
-        if len(sizes) > 1:
-            raise LTSError(f'`losses`: parts differ in `num_classes`: {sorted(sizes)}')
-        self.num_classes = next(iter(sizes), None)
+        self.num_classes = _common_size(self.parts)
         self.adjusts_prior = any(p.adjusts_prior for p in self.parts)
-        bounds = [p.logit_bound for p in self.parts if hasattr(p, 'logit_bound')]
-        if bounds: self.requires_cosine,self.logit_bound = True,min(bounds)
+        self.requires_cosine = any(p.requires_cosine for p in self.parts)
+        self.logit_bound = min(p.logit_bound for p in self.parts)
         self.weight = self._mix([p.weight for p in self.parts])
 
-    def compute(self, z, target):
-        "Sum of share times loss."
-        return sum(s*p.compute(z, target) for s,p in zip(self.shares, self.parts))
+# %% ../../nbs/losses/06_combined.ipynb #89a8b978
+def _part(name, *args, **options):
+    "A loss that can be part of a sum."
+    loss = create_loss(name, *args, **options)
+    if isinstance(loss, ImbalancedLoss): return loss
+    raise LTSError(f'`losses`: {name} is no `ImbalancedLoss`, so it has no weights and epochs that '
+                   'a sum could pass on; derive it from `ImbalancedLoss`')
 
-    def _mix(self, weights):
-        "Mean class weights of the parts by share, each of mean 1; None where no part has any."
-        if all(w is None for w in weights): return None
-        pairs = zip(self.shares, weights)
-        return sum(s*(1. if w is None else w/w.mean()) for s,w in pairs)/sum(self.shares)
+def _common_size(parts):
+    "Number of classes of the parts; None where none of them knows it."
+    sizes = {p.num_classes for p in parts} - {None}
+    if len(sizes) > 1: raise LTSError(f'`losses`: parts differ in `num_classes`: {sorted(sizes)}')
+    return next(iter(sizes), None)
+
+# %% ../../nbs/losses/06_combined.ipynb #61ed15b8
+@patch
+def compute(self:CombinedLoss,
+    z:Tensor, # Logits, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # The reduced loss
+    "Sum of share times loss."
+    return sum(s*p.compute(z, target) for s,p in zip(self.shares, self.parts))
+
+@patch
+def extra_repr(self:CombinedLoss) -> str: # Settings, and the share of each part
+    "What `print(loss)` shows beside the parts."
+    return f'{ImbalancedLoss.extra_repr(self)}, shares={self.shares}'
+
+# %% ../../nbs/losses/06_combined.ipynb #c6224300
+@patch
+def _mix(self:CombinedLoss, weights):
+    "Mean class weights of the parts by share, each of mean 1; None where no part has any."
+    if all(w is None for w in weights): return None
+    pairs = zip(self.shares, weights)
+    return sum(s*(1. if w is None else w/w.mean()) for s,w in pairs)/sum(self.shares)
 
 # %% ../../nbs/losses/06_combined.ipynb #1afc9b4c
 @patch
 def set_weights(self:CombinedLoss,
-    weight=None, # As in `ImbalancedLoss.set_weights`
+    weight=None, # Weight per class, shape (n_classes,), not negative; None weighs all alike
 ):
     "Replace the class weights of every part."
     for p in self.parts: p.set_weights(weight)
@@ -104,4 +127,5 @@ def check_head(self:CombinedLoss,
     head:nn.Module, # A model's `get_classifier()`
 ):
     "Raise `LTSError` where `head` does not suit a part."
-    for p in (super(CombinedLoss, self), *self.parts): p.check_head(head)
+    ImbalancedLoss.check_head(self, head)
+    for p in self.parts: p.check_head(head)

@@ -7,6 +7,7 @@ __all__ = ['pair_rules', 'contrastive', 'ContrastiveLoss']
 
 # %% ../../nbs/losses/10_contrastive.ipynb #49cd2183
 import torch
+from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
@@ -59,31 +60,35 @@ def _largest(cost, kind, share):
 class ContrastiveLoss(nn.Module):
     "Contrastive loss of all pairs of a batch, weighed by a rule."
     def __init__(self,
-        margin:float=1., # As in `contrastive`; points on the unit sphere are at most 2 apart
+        margin:float=1., # Distance that pairs of two classes should have; at most 2 on a unit sphere
         pairs:str='balanced', # A name of the registry `pair_rules`
         share:float=.5, # 'hard': share of the pairs of each kind that is kept, above 0 to 1
     ):
         super().__init__()
         if not margin > 0: raise LTSError(f'`margin` ({margin}) must be above 0')
         if not 0 < share <= 1: raise LTSError(f'`share` ({share}) must be above 0, at most 1')
-        self.margin,self.pairs,self.share,self.rule = margin,pairs,share,pair_rules[pairs]
-
-    def forward(self,
-        embedding:Tensor, # Points, shape (batch, n_features)
-        target:Tensor, # Class numbers, shape (batch,)
-        feature:Tensor=None, # Not used; every loss here may be given features
-    ) -> Tensor: # A scalar; 0 for a batch of one
-        "The loss of a batch."
-        z, y = embedding.as_subclass(Tensor), target.as_subclass(Tensor)
-        if z.ndim != 2 or y.shape != z.shape[:1]:
-            raise LTSError(f'`embedding` has shape {tuple(z.shape)}, `target` {tuple(y.shape)}; '
-                           'right are (batch, n_features) and (batch,)')
-        if len(z) < 2: return 0.*z.sum()
-        i,j = torch.triu_indices(len(z), len(z), 1, device=z.device)
-        same, d = y[i] == y[j], nn.functional.pdist(z if z.dtype == torch.float64 else z.float())
-        cost = contrastive(d, same, self.margin)
-        return (cost*self.rule(cost.detach(), same, self.share)).sum()
+        self.margin, self.share = margin, share
+        self.pairs, self.rule = pairs, pair_rules[pairs]
 
     def extra_repr(self):
         "What `print(loss)` shows."
         return f'margin={self.margin}, pairs={self.pairs!r}, share={self.share}'
+
+# %% ../../nbs/losses/10_contrastive.ipynb #b9bbd10f
+@patch
+def forward(self:ContrastiveLoss,
+    embedding:Tensor, # Points, shape (batch, n_features)
+    target:Tensor, # Class numbers, shape (batch,)
+    feature:Tensor=None, # Not used; every loss here may be given features
+) -> Tensor: # A scalar; 0 for a batch of one
+    "The loss of a batch."
+    z, y = embedding.as_subclass(Tensor), target.as_subclass(Tensor)
+    if z.ndim != 2 or y.shape != z.shape[:1]:
+        raise LTSError(f'`embedding` has shape {tuple(z.shape)}, `target` {tuple(y.shape)}; '
+                       'right are (batch, n_features) and (batch,)')
+    if len(z) < 2: return 0.*z.sum()
+    i, j = torch.triu_indices(len(z), len(z), 1, device=z.device)
+    same = y[i] == y[j]
+    d = nn.functional.pdist(z if z.dtype == torch.float64 else z.float())
+    cost = contrastive(d, same, self.margin)
+    return (cost*self.rule(cost.detach(), same, self.share)).sum()

@@ -8,10 +8,11 @@ __all__ = ['CostMatrix', 'bayes_decision', 'CostSensitiveCE', 'CostSensitiveFoca
 # %% ../../nbs/losses/05_cost.ipynb #70b1816c
 import numpy as np
 import torch
+from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor
 
-from ..core.counts import as_class_counts
+from ..core.counts import as_class_counts, positive_counts
 from ..core.errors import LTSError
 from .base import ImbalancedLoss, losses
 from .reweight import FocalLoss
@@ -35,8 +36,8 @@ class CostMatrix:
             class_counts = as_class_counts(class_counts, num_classes)
             num_classes = len(class_counts)
         self.strategy = strategy if matrix is None else 'manual'
-        self.matrix = _from_counts(strategy, class_counts, num_classes) if matrix is None else \
-            _checked(matrix, num_classes)
+        if matrix is None: self.matrix = _from_counts(strategy, class_counts, num_classes)
+        else: self.matrix = _checked(matrix, num_classes)
 
     @property
     def class_weights(self) -> Tensor: # float32, shape (n_classes,)
@@ -53,7 +54,7 @@ def _from_counts(strategy, counts, n):
         raise LTSError(f'the strategy {strategy!r} needs {what}')
     if len(counts) < 2: raise LTSError('a cost matrix needs at least 2 classes')
     if strategy == 'auto':
-        root = counts.clamp_min(1).double().sqrt()
+        root = positive_counts(counts).sqrt()
         costs = (root/root[:, None]).clamp_min(1)
     else: costs = class_weights(counts, strategy).double()[:, None].repeat(1, len(counts))
     costs.fill_diagonal_(0)
@@ -93,7 +94,8 @@ class _CostSensitive(ImbalancedLoss):
     def _set_costs(self, strategy, matrix):
         "The checked cost matrix, which also tells the number of classes."
         costs = CostMatrix(self.class_counts, strategy, matrix, self.num_classes)
-        self.num_classes,self.cost_strategy = len(costs.matrix),costs.strategy
+        self.num_classes = len(costs.matrix)
+        self.cost_strategy = costs.strategy
         return costs
 
 # %% ../../nbs/losses/05_cost.ipynb #21175b8x
@@ -102,9 +104,9 @@ class CostSensitiveCE(_CostSensitive):
     "Cross-entropy weighted by the mean cost of a mistake on the right class"
     @delegates(ImbalancedLoss, but=['weight'])
     def __init__(self,
-        cost_strategy:str='auto', # As in `CostMatrix`
+        cost_strategy:str='auto', # How a `CostMatrix` is made from the class counts
         cost_matrix=None, # Costs by hand, shape (n_classes, n_classes), diagonal 0
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(**kwargs)
         self.set_weights(self._set_costs(cost_strategy, cost_matrix).class_weights)
@@ -116,9 +118,9 @@ class CostSensitiveFocal(FocalLoss, _CostSensitive):
     @delegates(FocalLoss, but=['weight'])
     def __init__(self,
         gamma:float=2., # Focus on hard samples; 0 is `CostSensitiveCE`
-        cost_strategy:str='auto', # As in `CostMatrix`
+        cost_strategy:str='auto', # How a `CostMatrix` is made from the class counts
         cost_matrix=None, # Costs by hand, shape (n_classes, n_classes), diagonal 0
-        **kwargs, # As in `FocalLoss`
+        **kwargs, # `alpha`, and settings of every loss, as in `FocalLoss`
     ):
         super().__init__(gamma, **kwargs)
         self.set_weights(self._set_costs(cost_strategy, cost_matrix).class_weights)
@@ -129,18 +131,23 @@ class CostSensitiveExpected(_CostSensitive):
     "Expected cost of a decision drawn from the predicted probabilities (Bayes risk)"
     @delegates(ImbalancedLoss)
     def __init__(self,
-        cost_strategy:str='auto', # As in `CostMatrix`
+        cost_strategy:str='auto', # How a `CostMatrix` is made from the class counts
         cost_matrix=None, # Costs by hand, shape (n_classes, n_classes), diagonal 0
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(**kwargs)
         self._constant('costs', self._set_costs(cost_strategy, cost_matrix).matrix)
 
-    def compute(self, z, target):
-        "Expected cost under softmax probabilities; a smoothed target mixes the rows of the matrix."
-        costs = self.costs.to(z.dtype)
-        rows = costs.index_select(0, target)
-        if self.label_smoothing: rows = torch.lerp(rows, costs.mean(0), self.label_smoothing)
-        value = (z.softmax(1)*rows).sum(1)
-        if self.weight is not None: value = value*self._weight(z, target)
-        return self._reduce(value, target)
+# %% ../../nbs/losses/05_cost.ipynb #c35b6ba5
+@patch
+def compute(self:CostSensitiveExpected,
+    z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # The reduced loss
+    "Expected cost under softmax probabilities; a smoothed target mixes the rows of the matrix."
+    costs = self.costs.to(z.dtype)
+    rows = costs.index_select(0, target)
+    if self.label_smoothing: rows = torch.lerp(rows, costs.mean(0), self.label_smoothing)
+    value = (z.softmax(1)*rows).sum(1)
+    if self.weight is not None: value = value*self._weight(z, target)
+    return self._reduce(value, target)

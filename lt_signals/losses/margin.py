@@ -10,7 +10,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn, Tensor
 
-from ..core.counts import as_class_counts
+from ..core.counts import positive_counts
 from ..core.errors import LTSError
 from .base import ImbalancedLoss, losses
 
@@ -23,7 +23,7 @@ def ldam_margins_from_counts(
     "Margins `n**-power`, rescaled to `max_m` (Cao et al. 2019, arXiv:1906.07413, eq. 13)."
     if max_m <= 0 or power < 0:
         raise LTSError(f'`max_m` ({max_m}) must be positive and `power` ({power}) at least 0')
-    m = as_class_counts(class_counts).clamp_min(1).double()**-power
+    m = positive_counts(class_counts)**-power
     return (max_m*m/m.max()).float()
 
 # %% ../../nbs/losses/03_margin.ipynb #97082064
@@ -38,39 +38,33 @@ class LDAMLoss(ImbalancedLoss):
         max_margin:float=.5, # Margin of the rarest class, in units of cosine
         scale:float=30., # Scale of the head's logits
         power:float=.25, # Exponent of the counts; 0 gives every class `max_margin`
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(**kwargs)
         if scale <= 0: raise LTSError(f'`scale` ({scale}) must be positive')
-        self.max_margin,self.scale,self._looked = max_margin,scale,False
+        self.max_margin, self.scale = max_margin, scale
+        self.logit_bound = scale
+        self._looked = False # at a batch on a GPU, which is looked at once
         self._constant('margins', ldam_margins_from_counts(self.class_counts, power, max_margin))
 
-    @property
-    def logit_bound(self):
-        "Largest logit of the head."
-        return self.scale
+# %% ../../nbs/losses/03_margin.ipynb #7a571eed
+@patch
+def adjust(self:LDAMLoss,
+    z:Tensor, # Cosines times `scale`, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # Same shape as `z`
+    "Logits less the margin of the right class; refuses what cannot be cosine logits."
+    if z.device.type == 'cpu' or not self._looked: self._look(z.detach()[:16])
+    margin = -self.scale*self.margins.index_select(0, target).to(z.dtype)
+    return z.scatter_add(1, target[:, None], margin[:, None])
 
-    def adjust(self, z, target):
-        "Logits less the margin of the right class; refuses what cannot be cosine logits."
-        if z.device.type == 'cpu' or not self._looked: self._look(z.detach()[:16])
-        margin = -self.scale*self.margins.index_select(0, target).to(z.dtype)
-        return z.scatter_add(1, target[:, None], margin[:, None])
-
-    def compute(self, z, target):
-        "Cross-entropy of the logits with margins."
-        return self._fused(z, target)
-
-    def check_head(self,
-        head:nn.Module, # A model's `get_classifier()`
-    ):
-        "Raise `LTSError` unless `head` is a `CosineMarginClassifier` with the scale of this loss."
-        if not getattr(head, 'is_cosine', False):
-            raise LTSError("LDAM needs a model built with head='cosine' (on the command line "
-                           f'model.options.head=cosine); its head is {type(head).__name__}')
-        if head.scale != self.scale:
-            raise LTSError(f'`scale` of the head is {head.scale}, of the loss {self.scale}; '
-                           'make them equal')
-        super().check_head(head)
+@patch
+def compute(self:LDAMLoss,
+    z:Tensor, # Cosines times `scale`, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # The reduced loss
+    "Cross-entropy of the logits with margins."
+    return self._fused(z, target)
 
 # %% ../../nbs/losses/03_margin.ipynb #3b287ee6
 @patch
@@ -81,3 +75,17 @@ def _look(self:LDAMLoss, z):
         raise LTSError(f'LDAM: a logit of {top:.4g} is beyond `scale` ({self.scale}), so these '
                        "are no cosine logits; use the head 'cosine' with the same scale")
     self._looked = True
+
+# %% ../../nbs/losses/03_margin.ipynb #412e0457
+@patch
+def check_head(self:LDAMLoss,
+    head:nn.Module, # A model's `get_classifier()`
+):
+    "Raise `LTSError` unless `head` is a `CosineMarginClassifier` with the scale of this loss."
+    if not getattr(head, 'is_cosine', False):
+        raise LTSError("LDAM needs a model built with head='cosine' (on the command line "
+                       f'model.options.head=cosine); its head is {type(head).__name__}')
+    if head.scale != self.scale:
+        raise LTSError(f'`scale` of the head is {head.scale}, of the loss {self.scale}; '
+                       'make them equal')
+    ImbalancedLoss.check_head(self, head)

@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor
 
+from ..core.counts import positive_counts
 from ..core.errors import LTSError
 from .base import ImbalancedLoss, losses
 from .weights import WeightComputer
@@ -37,21 +38,27 @@ class MultiLabelLoss(ImbalancedLoss):
                            f'({most})')
         self.n_samples = n_samples
 
-    def costs(self,
-        z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
-    ) -> tuple: # Cost of each answer where the class is there, and where it is not; shapes as `z`
-        "Binary cross-entropy."
-        return F.softplus(-z, threshold=40), F.softplus(z, threshold=40)
+# %% ../../nbs/losses/11_multilabel.ipynb #b4f44ea4
+@patch
+def costs(self:MultiLabelLoss,
+    z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
+) -> tuple: # Cost of each answer where the class is there, and where it is not; shapes as `z`
+    "Binary cross-entropy."
+    return F.softplus(-z, threshold=40), F.softplus(z, threshold=40)
 
-    def compute(self, z, target):
-        "The costs by the (smoothed) target, averaged over the classes."
-        yes, no = self.costs(z)
-        y = target + self.label_smoothing*(.5 - target)
-        value = y*yes + (1 - y)*no
-        if self.weight is None: value = value.mean(1)
-        else: value = value @ (self.weight/self.weight.sum()).to(z.dtype)
-        if self.reduction == 'none': return value
-        return value.sum() if self.reduction == 'sum' else value.mean()
+@patch
+def compute(self:MultiLabelLoss,
+    z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
+    target:Tensor, # Whether each class is there, from 0 to 1, shape (batch, n_classes)
+) -> Tensor: # The reduced loss
+    "The costs by the (smoothed) target, averaged over the classes."
+    yes, no = self.costs(z)
+    y = target + self.label_smoothing*(.5 - target)
+    value = y*yes + (1 - y)*no
+    if self.weight is None: value = value.mean(1)
+    else: value = value @ (self.weight/self.weight.sum()).to(z.dtype)
+    if self.reduction == 'none': return value
+    return value.sum() if self.reduction == 'sum' else value.mean()
 
 # %% ../../nbs/losses/11_multilabel.ipynb #23612184
 @patch
@@ -72,11 +79,11 @@ def _plain(self:MultiLabelLoss, logits, target):
 # %% ../../nbs/losses/11_multilabel.ipynb #2361218x
 @patch
 def _shares(self:MultiLabelLoss, why):
-    "Share of the training samples with each class, float64 (n_classes,)."
+    "Share of the training samples with each class, float64 (n_classes,), above 0."
     if self.class_counts is None or self.n_samples is None:
         raise LTSError(f'{why} needs `class_counts`, the training samples with each class, and '
                        '`n_samples`, how many training samples there are')
-    return self.class_counts.double()/self.n_samples
+    return positive_counts(self.class_counts)/self.n_samples
 
 # %% ../../nbs/losses/11_multilabel.ipynb #2361218y
 @patch
@@ -114,21 +121,25 @@ class MultiLabelBCE(MultiLabelLoss):
     @delegates(MultiLabelLoss)
     def __init__(self,
         pos_weight=None, # Of the positives, shape (n_classes,) or one number; 'balanced'; None is 1
-        **kwargs, # As in `MultiLabelLoss`
+        **kwargs, # Settings of every loss for several labels, as in `MultiLabelLoss`
     ):
         super().__init__(**kwargs)
         if isinstance(pos_weight, str):
             if pos_weight != 'balanced':
                 raise LTSError(f"`pos_weight` ({pos_weight!r}) must be 'balanced', numbers or None")
-            share = self._shares("`pos_weight='balanced'`").clamp_min(1/self.n_samples)
+            share = self._shares("`pos_weight='balanced'`")
             pos_weight = (1 - share)/share
         if pos_weight is not None: pos_weight = self._vector('pos_weight', pos_weight)
         self._constant('pos_weight', pos_weight)
 
-    def costs(self, z):
-        "Binary cross-entropy, the positives weighed."
-        yes, no = super().costs(z)
-        return (yes if self.pos_weight is None else yes*self.pos_weight.to(z.dtype)), no
+# %% ../../nbs/losses/11_multilabel.ipynb #cc18e936
+@patch
+def costs(self:MultiLabelBCE,
+    z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
+) -> tuple: # Cost of each answer where the class is there, and where it is not; shapes as `z`
+    "Binary cross-entropy, the positives weighed."
+    yes, no = MultiLabelLoss.costs(self, z)
+    return (yes if self.pos_weight is None else yes*self.pos_weight.to(z.dtype)), no
 
 # %% ../../nbs/losses/11_multilabel.ipynb #a4d54a2b
 @_register(source='arXiv:1708.02002')
@@ -138,7 +149,7 @@ class MultiLabelFocal(MultiLabelLoss):
     def __init__(self,
         gamma:float=2., # Focus on hard answers; 0 is binary cross-entropy
         alpha=None, # Of positives, 1-alpha of negatives: 'dynamic', number(s); None is 1 and 1
-        **kwargs, # As in `MultiLabelLoss`
+        **kwargs, # Settings of every loss for several labels, as in `MultiLabelLoss`
     ):
         super().__init__(**kwargs)
         if gamma < 0: raise LTSError(f'`gamma` ({gamma}) must be at least 0')
@@ -151,19 +162,24 @@ class MultiLabelFocal(MultiLabelLoss):
         self.gamma = gamma
         self._constant('alpha', alpha)
 
-    def costs(self, z):
-        "`alpha*(1-p)**gamma*-log(p)` and `(1-alpha)*p**gamma*-log(1-p)`."
-        yes, no = self._cost(-z), self._cost(z)
-        if self.alpha is None: return yes, no
-        a = self.alpha.to(z.dtype)
-        return a*yes, (1 - a)*no
+# %% ../../nbs/losses/11_multilabel.ipynb #5f730082
+@patch
+def costs(self:MultiLabelFocal,
+    z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
+) -> tuple: # Cost of each answer where the class is there, and where it is not; shapes as `z`
+    "`alpha*(1-p)**gamma*-log(p)` and `(1-alpha)*p**gamma*-log(1-p)`."
+    yes, no = self._cost(-z), self._cost(z)
+    if self.alpha is None: return yes, no
+    a = self.alpha.to(z.dtype)
+    return a*yes, (1 - a)*no
 
-    def _cost(self, u):
-        "`sigmoid(u)**gamma * log(1+exp(u))`; at `sigmoid(u)` = 0 a power below 1 has no slope."
-        cost = F.softplus(u, threshold=40)
-        if not self.gamma: return cost
-        p = u.sigmoid() if self.gamma >= 1 else u.sigmoid().clamp_min(self.eps)
-        return p**self.gamma*cost
+@patch
+def _cost(self:MultiLabelFocal, u):
+    "`sigmoid(u)**gamma * log(1+exp(u))`; at `sigmoid(u)` = 0 a power below 1 has no slope."
+    cost = F.softplus(u, threshold=40)
+    if not self.gamma: return cost
+    p = u.sigmoid() if self.gamma >= 1 else u.sigmoid().clamp_min(self.eps)
+    return p**self.gamma*cost
 
 # %% ../../nbs/losses/11_multilabel.ipynb #271685ac
 @_register('Asymmetric', source='arXiv:2009.14119')
@@ -174,24 +190,31 @@ class AsymmetricLoss(MultiLabelLoss):
         gamma_neg:float=4., # Focus on hard negatives
         gamma_pos:float=0., # Focus on hard positives
         margin:float=.05, # Negatives less probable than this cost nothing, 0 to below 1
-        **kwargs, # As in `MultiLabelLoss`
+        **kwargs, # Settings of every loss for several labels, as in `MultiLabelLoss`
     ):
         super().__init__(**kwargs)
         for name,v in dict(gamma_neg=gamma_neg, gamma_pos=gamma_pos).items():
             if v < 0: raise LTSError(f'`{name}` ({v}) must be at least 0')
         if not 0 <= margin < 1: raise LTSError(f'`margin` ({margin}) must be in [0, 1)')
-        self.gamma_neg,self.gamma_pos,self.margin = gamma_neg,gamma_pos,margin
+        self.gamma_neg, self.gamma_pos = gamma_neg, gamma_pos
+        self.margin = margin
 
-    def costs(self, z):
-        "`(1-p)**gamma_pos*-log(p)`, and with `q = max(p-margin, 0)`, `q**gamma_neg*-log(1-q)`."
-        p, yes = z.sigmoid(), F.softplus(-z, threshold=40)
-        if self.margin: q = (p - self.margin).clamp_min(0); no = -(-q).log1p()
-        else: q, no = p, F.softplus(z, threshold=40)
-        return self._focus(z.neg().sigmoid(), self.gamma_pos)*yes, self._focus(q, self.gamma_neg)*no
+# %% ../../nbs/losses/11_multilabel.ipynb #2f54ee49
+@patch
+def costs(self:AsymmetricLoss,
+    z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
+) -> tuple: # Cost of each answer where the class is there, and where it is not; shapes as `z`
+    "`(1-p)**gamma_pos*-log(p)`, and with `q = max(p-margin, 0)`, `q**gamma_neg*-log(1-q)`."
+    p, yes = z.sigmoid(), F.softplus(-z, threshold=40)
+    if self.margin: q = (p - self.margin).clamp_min(0); no = -(-q).log1p()
+    else: q, no = p, F.softplus(z, threshold=40)
+    return self._focus(z.neg().sigmoid(), self.gamma_pos)*yes, self._focus(q, self.gamma_neg)*no
 
-    def _focus(self, p, gamma):
-        if not gamma: return 1.
-        return (p if gamma >= 1 else p.clamp_min(self.eps))**gamma
+@patch
+def _focus(self:AsymmetricLoss, p, gamma):
+    "`p**gamma`, with a slope at `p` = 0."
+    if not gamma: return 1.
+    return (p if gamma >= 1 else p.clamp_min(self.eps))**gamma
 
 # %% ../../nbs/losses/11_multilabel.ipynb #4d0d8c39
 @_register(source='arXiv:1901.05555')
@@ -202,7 +225,7 @@ class MultiLabelClassBalanced(MultiLabelFocal):
     def __init__(self,
         beta:float=.9999, # From 0 (no weights) to below 1 (towards inverse frequency)
         gamma:float=0., # Focus on hard answers; 0 is binary cross-entropy
-        **kwargs, # As in `MultiLabelFocal`
+        **kwargs, # `alpha`, and settings of every loss, as in `MultiLabelFocal`
     ):
         super().__init__(gamma, **kwargs)
         self.beta = beta

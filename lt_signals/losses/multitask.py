@@ -36,13 +36,8 @@ class MultiTaskLoss(nn.Module):
         **options, # Of the named weighting: `min_weight`, `weights`, `temperature`
     ):
         super().__init__()
-        if not isinstance(losses, Mapping) or not losses:
-            raise LTSError(f'`losses` ({losses!r}) must be a dict: task → loss')
         counts = class_counts or {}
-        if bad := [t for t in losses if not str(t).isidentifier() or hasattr(nn.ModuleDict, t)]:
-            raise LTSError(f'`losses`: {bad} cannot name tasks; use other words, of letters and _')
-        if bad := [t for t in counts if t not in losses]:
-            raise LTSError(f'`class_counts` has {bad}; the tasks are {list(losses)}')
+        _check_tasks(losses, counts)
         self.losses = nn.ModuleDict({t: _task_loss(t, l, counts.get(t)) for t,l in losses.items()})
         self.weighting = _weighting(weighting, self.tasks, options)
         self.values = torch.zeros(len(losses)) # loss of each task in the last batch
@@ -58,6 +53,16 @@ class MultiTaskLoss(nn.Module):
         return dict(zip(self.tasks, self.weighting.weights.tolist()))
 
 # %% ../../nbs/losses/09_multitask.ipynb #c3bd9f76
+def _check_tasks(losses, counts):
+    "Refuse what cannot be the losses of tasks, or class counts of others."
+    if not isinstance(losses, Mapping) or not losses:
+        raise LTSError(f'`losses` ({losses!r}) must be a dict: task → loss')
+    if bad := [t for t in losses if not str(t).isidentifier() or hasattr(nn.ModuleDict, t)]:
+        raise LTSError(f'`losses`: {bad} cannot name tasks; use other words, of letters and _')
+    if bad := [t for t in counts if t not in losses]:
+        raise LTSError(f'`class_counts` has {bad}; the tasks are {list(losses)}')
+
+# %% ../../nbs/losses/09_multitask.ipynb #b6e73672
 def _weighting(weighting, tasks, options):
     "A `TaskWeighting` for `tasks`."
     if isinstance(weighting, str):
@@ -96,7 +101,7 @@ def set_epoch(self:MultiTaskLoss,
     epoch:int, # Epoch about to start, from 0
     total_epochs:int=None, # Epochs of the fit
 ):
-    "Tell the losses that have a schedule, and the weighting."
+    "Tell the losses that have a schedule, and the weighting; torch's own losses have none."
     for o in (*self.losses.values(), self.weighting):
         if hasattr(o, 'set_epoch'): o.set_epoch(epoch, total_epochs)
 

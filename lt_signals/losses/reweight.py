@@ -8,6 +8,7 @@ __all__ = ['CrossEntropy', 'FocalLoss', 'SigmoidFocalLoss', 'ClassBalancedLoss',
 # %% ../../nbs/losses/02_reweight.ipynb #528ee077
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor
 
@@ -28,7 +29,7 @@ class FocalLoss(ImbalancedLoss):
     def __init__(self,
         gamma:float=2., # Focus on hard samples; 0 is cross-entropy
         alpha=None, # Factor per class, shape (n_classes,), or one for all; None is 1
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(**kwargs)
         if gamma < 0: raise LTSError(f'`gamma` ({gamma}) must be at least 0')
@@ -36,31 +37,41 @@ class FocalLoss(ImbalancedLoss):
         if alpha is not None: alpha = self._class_vector('alpha', alpha)
         self._constant('alpha', alpha)
 
-    def _class_vector(self, name, value):
-        v = torch.as_tensor(value, dtype=torch.float32)
-        if v.ndim > 1 or not (v.isfinite().all() and (v >= 0).all()) or (
-                v.ndim and self.num_classes not in (None, len(v))):
-            raise LTSError(f'`{name}` ({value}) must be not negative: one number, or one per class')
-        return v
+# %% ../../nbs/losses/02_reweight.ipynb #1f1b06e9
+@patch
+def _class_vector(self:FocalLoss, name, value):
+    "One number, or one per class, not negative; float32."
+    v = torch.as_tensor(value, dtype=torch.float32)
+    if v.ndim > 1 or not (v.isfinite().all() and (v >= 0).all()) or (
+            v.ndim and self.num_classes not in (None, len(v))):
+        raise LTSError(f'`{name}` ({value}) must be not negative: one number, or one per class')
+    return v
 
-    def compute(self, z, target):
-        "Sum of the focal terms over the (smoothed) target, reduced like cross-entropy."
-        logp = z.log_softmax(-1)
-        if self.label_smoothing == 0:
-            value = self._terms(logp.gather(1, target[:, None])[:, 0], target)
-        else:
-            classes = torch.arange(z.shape[1], device=z.device)
-            value = (self._smooth(z, target)*self._terms(logp, classes)).sum(-1)
-        return self._reduce(value, target)
+# %% ../../nbs/losses/02_reweight.ipynb #4d0a792c
+@patch
+def compute(self:FocalLoss,
+    z:Tensor, # Logits, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # The reduced loss
+    "Sum of the focal terms over the (smoothed) target, reduced like cross-entropy."
+    logp = z.log_softmax(-1)
+    if self.label_smoothing == 0:
+        value = self._terms(logp.gather(1, target[:, None])[:, 0], target)
+    else:
+        classes = torch.arange(z.shape[1], device=z.device)
+        value = (self._smooth(z, target)*self._terms(logp, classes)).sum(-1)
+    return self._reduce(value, target)
 
-    def _terms(self, logp, classes):
-        "Weighted `-alpha*(1-p)**gamma*log(p)`; at `1-p` = 0 a power below 1 has no slope."
-        value = -logp * (-logp.expm1()).clamp_min(self.eps)**self.gamma
-        for factor in (self.alpha, self.weight):
-            if factor is not None:
-                if factor.ndim: factor = factor.index_select(0, classes)
-                value = value*factor.to(value.dtype)
-        return value
+# %% ../../nbs/losses/02_reweight.ipynb #fda8ee38
+@patch
+def _terms(self:FocalLoss, logp, classes):
+    "`-alpha*(1-p)**gamma*log(p)` of each class, times its weight."
+    value = -logp * (-logp.expm1()).clamp_min(self.eps)**self.gamma
+    for factor in (self.alpha, self.weight):
+        if factor is None: continue
+        if factor.ndim: factor = factor.index_select(0, classes)
+        value = value*factor.to(value.dtype)
+    return value
 
 # %% ../../nbs/losses/02_reweight.ipynb #66c8b7b2
 @losses.register('SigmoidFocal', source='arXiv:1708.02002')
@@ -70,36 +81,51 @@ class SigmoidFocalLoss(ImbalancedLoss):
     def __init__(self,
         gamma:float=2., # Focus on hard answers; 0 is binary cross-entropy
         alpha:float=None, # Weight of the right class, `1-alpha` of others, 0 to 1; None is 1 and 1
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(**kwargs)
         if gamma < 0: raise LTSError(f'`gamma` ({gamma}) must be at least 0')
         if alpha is not None and not 0 <= alpha <= 1:
             raise LTSError(f'`alpha` ({alpha}) must be one number in [0, 1], or None')
-        self.gamma,self.alpha = gamma,alpha
+        self.gamma, self.alpha = gamma, alpha
 
-    def compute(self, z, target):
-        "Sum of the answers' costs, weighed by the right class's weight."
-        yes, no = (1., 1.) if self.alpha is None else (self.alpha, 1 - self.alpha)
-        at = target[:, None]
-        if self.label_smoothing:
-            q = self._smooth(z, target)
-            value = (yes*q*self._cost(-z) + no*(1 - q)*self._cost(z)).sum(1)
-        else:
-            cost = self._cost(z.scatter(1, at, -z.gather(1, at)))
-            value = no*cost.sum(1)
-            if yes != no: value = value + (yes - no)*cost.gather(1, at)[:, 0]
-        if self.weight is not None: value = value*self._weight(z, target)
-        return self._reduce(value, target)
+# %% ../../nbs/losses/02_reweight.ipynb #4cc74529
+@patch
+def _cost(self:SigmoidFocalLoss, u):
+    "`sigmoid(u)**gamma * log(1+exp(u))`; at `sigmoid(u)` = 0 a power below 1 has no slope."
+    p = u.sigmoid() if self.gamma >= 1 else u.sigmoid().clamp_min(self.eps)
+    return p**self.gamma * F.softplus(u, threshold=40)
 
-    def _cost(self, u):
-        "`sigmoid(u)**gamma * log(1+exp(u))`; at `sigmoid(u)` = 0 a power below 1 has no slope."
-        p = u.sigmoid() if self.gamma >= 1 else u.sigmoid().clamp_min(self.eps)
-        return p**self.gamma * F.softplus(u, threshold=40)
+# %% ../../nbs/losses/02_reweight.ipynb #6d92c4e0
+@patch
+def compute(self:SigmoidFocalLoss,
+    z:Tensor, # Logits, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # The reduced loss
+    "Sum of the answers' costs, weighed by the right class's weight."
+    yes, no = (1., 1.) if self.alpha is None else (self.alpha, 1 - self.alpha)
+    at = target[:, None]
+    if self.label_smoothing:
+        q = self._smooth(z, target)
+        value = (yes*q*self._cost(-z) + no*(1 - q)*self._cost(z)).sum(1)
+    else:
+        cost = self._cost(z.scatter(1, at, -z.gather(1, at)))
+        value = no*cost.sum(1)
+        if yes != no: value = value + (yes - no)*cost.gather(1, at)[:, 0]
+    if self.weight is not None: value = value*self._weight(z, target)
+    return self._reduce(value, target)
 
 # %% ../../nbs/losses/02_reweight.ipynb #55ec870b
 _bases = dict(ce=CrossEntropy, focal=FocalLoss, sigmoid_focal=SigmoidFocalLoss)
 
+def _make_base(base, gamma, settings):
+    "The loss that is weighed."
+    if base not in _bases: raise LTSError(f'`base` ({base!r}) must be one of {", ".join(_bases)}')
+    if base == 'ce' and gamma is not None:
+        raise LTSError(f"`gamma` ({gamma}) is for the focal bases; `base` is 'ce'")
+    return _bases[base](**({} if gamma is None else dict(gamma=gamma)), **settings)
+
+# %% ../../nbs/losses/02_reweight.ipynb #fe285869
 @losses.register('ClassBalanced', source='arXiv:1901.05555')
 class ClassBalancedLoss(ImbalancedLoss):
     "Cross-entropy or focal loss with effective-number weights"
@@ -110,27 +136,29 @@ class ClassBalancedLoss(ImbalancedLoss):
         beta:float=.9999, # From 0 (no weights) to below 1 (towards inverse frequency)
         base:str='ce', # 'ce', 'focal' (softmax) or 'sigmoid_focal'
         gamma:float=None, # Focus of the focal bases; None is their own default
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(**kwargs)
-        if base not in _bases:
-            raise LTSError(f'`base` ({base!r}) must be one of {", ".join(_bases)}')
-        if base == 'ce' and gamma is not None:
-            raise LTSError(f"`gamma` ({gamma}) is for the focal bases; `base` is 'ce'")
-        focus = {} if gamma is None else dict(gamma=gamma)
-        self.beta,self.base = beta,_bases[base](**focus, **kwargs)
+        self.beta = beta
+        self.base = _make_base(base, gamma, kwargs)
         self.set_weights(WeightComputer.effective_num_weights(self.class_counts, beta))
 
-    def set_weights(self,
-        weight=None, # As in `ImbalancedLoss.set_weights`
-    ):
-        "Replace the class weights."
-        super().set_weights(weight)
-        self.base.set_weights(weight)
+# %% ../../nbs/losses/02_reweight.ipynb #ebeab49d
+@patch
+def set_weights(self:ClassBalancedLoss,
+    weight=None, # Weight per class, shape (n_classes,), not negative; None weighs all alike
+):
+    "Replace the class weights, here and in the base."
+    ImbalancedLoss.set_weights(self, weight)
+    self.base.set_weights(weight)
 
-    def compute(self, z, target):
-        "The weighted base loss."
-        return self.base.compute(z, target)
+@patch
+def compute(self:ClassBalancedLoss,
+    z:Tensor, # Logits, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # The reduced loss
+    "The weighted base loss."
+    return self.base.compute(z, target)
 
 # %% ../../nbs/losses/02_reweight.ipynb #f6593553
 @losses.register('Progressive')
@@ -143,31 +171,35 @@ class ProgressiveLoss(ImbalancedLoss):
         total_epochs:int=None, # Epochs from start to end; None takes the length of the fit
         start_strategy:str='uniform', # Weights of the first epoch, as in `class_weights`
         end_strategy:str='inverse', # Weights of the last epoch, as in `class_weights`
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(**kwargs)
         if total_epochs is not None and total_epochs < 1:
             raise LTSError(f'`total_epochs` ({total_epochs}) must be at least 1, or None')
         self.total_epochs = total_epochs
-        self.start_strategy,self.end_strategy = start_strategy,end_strategy
+        self.start_strategy = start_strategy
+        self.end_strategy = end_strategy
         self._constant('start', class_weights(self.class_counts, start_strategy))
         self._constant('end', class_weights(self.class_counts, end_strategy))
         self.set_weights(self.start)
 
-    def weights_at(self,
-        epoch:int, # From 0; beyond the last one the end weights stay
-        total_epochs:int=None, # Epochs of the fit, where the loss has no `total_epochs`
-    ) -> Tensor: # Shape (n_classes,), summing to n_classes
-        "Class weights of an epoch, on the line from start to end."
-        total = self.total_epochs or total_epochs
-        if total is None: raise LTSError('Progressive needs to know how long training is: give '
-                                         '`total_epochs` to the loss or to `set_epoch`')
-        t = 0. if total == 1 else min(max(epoch/(total - 1), 0.), 1.)
-        return torch.lerp(self.start, self.end, t)
+# %% ../../nbs/losses/02_reweight.ipynb #96db6944
+@patch
+def weights_at(self:ProgressiveLoss,
+    epoch:int, # From 0; beyond the last one the end weights stay
+    total_epochs:int=None, # Epochs of the fit, where the loss has no `total_epochs`
+) -> Tensor: # Shape (n_classes,), summing to n_classes
+    "Class weights of an epoch, on the line from start to end."
+    total = self.total_epochs or total_epochs
+    if total is None: raise LTSError('Progressive needs to know how long training is: give '
+                                     '`total_epochs` to the loss or to `set_epoch`')
+    t = 0. if total == 1 else min(max(epoch/(total - 1), 0.), 1.)
+    return torch.lerp(self.start, self.end, t)
 
-    def set_epoch(self,
-        epoch:int, # Epoch about to start, from 0
-        total_epochs:int=None, # As in `weights_at`
-    ):
-        "Put the weights of an epoch in force."
-        self.set_weights(self.weights_at(epoch, total_epochs))
+@patch
+def set_epoch(self:ProgressiveLoss,
+    epoch:int, # Epoch about to start, from 0
+    total_epochs:int=None, # Epochs of the fit, where the loss has no `total_epochs`
+):
+    "Put the weights of an epoch in force."
+    self.set_weights(self.weights_at(epoch, total_epochs))

@@ -11,6 +11,7 @@ from math import isfinite
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor
 
@@ -23,27 +24,31 @@ class SNRLoss(ImbalancedLoss):
     @delegates(ImbalancedLoss)
     def __init__(self,
         snr_values=None, # SNR of each class, dB, rising; None where classes are equally spaced
-        **kwargs, # As in `ImbalancedLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(**kwargs)
         self._constant('place', None if snr_values is None else self._in_steps(snr_values))
 
-    def _in_steps(self, snr_values):
-        "The classes on a ruler whose unit is the smallest distance between two of them."
-        snr = torch.as_tensor(np.asarray(snr_values, dtype=np.float64))
-        if snr.ndim != 1 or len(snr) < 2 or not (snr.isfinite().all() and (snr.diff() > 0).all()):
-            raise LTSError(f'`snr_values` ({snr_values}) must be at least two SNRs in dB, rising')
-        if self.num_classes not in (None, len(snr)):
-            raise LTSError(f'`snr_values` has {len(snr)} entries for {self.num_classes} classes')
-        self.num_classes = len(snr)
-        return ((snr - snr[0])/snr.diff().min()).float()
+# %% ../../nbs/losses/07_snr.ipynb #ac966d2d
+@patch
+def _in_steps(self:SNRLoss, snr_values):
+    "The classes on a ruler whose unit is the smallest distance between two of them."
+    snr = torch.as_tensor(np.asarray(snr_values, dtype=np.float64))
+    if snr.ndim != 1 or len(snr) < 2 or not (snr.isfinite().all() and (snr.diff() > 0).all()):
+        raise LTSError(f'`snr_values` ({snr_values}) must be at least two SNRs in dB, rising')
+    if self.num_classes not in (None, len(snr)):
+        raise LTSError(f'`snr_values` has {len(snr)} entries for {self.num_classes} classes')
+    self.num_classes = len(snr)
+    return ((snr - snr[0])/snr.diff().min()).float()
 
-    def places(self,
-        z:Tensor, # Logits, shape (batch, n_classes)
-    ) -> Tensor: # In steps, shape (n_classes,), rising, type of `z`
-        "Where the classes stand."
-        if self.place is not None: return self.place.to(z.dtype)
-        return torch.arange(z.shape[1], dtype=z.dtype, device=z.device)
+# %% ../../nbs/losses/07_snr.ipynb #c7c17fa4
+@patch
+def places(self:SNRLoss,
+    z:Tensor, # Logits, shape (batch, n_classes)
+) -> Tensor: # In steps, shape (n_classes,), rising, type of `z`
+    "Where the classes stand on the ruler."
+    if self.place is not None: return self.place.to(z.dtype)
+    return torch.arange(z.shape[1], dtype=z.dtype, device=z.device)
 
 # %% ../../nbs/losses/07_snr.ipynb #7f850609
 @loss_registry.register('DistancePenalizedSNR')
@@ -51,30 +56,38 @@ class DistancePenalizedSNRLoss(SNRLoss):
     "Cross-entropy plus the expected distance from the true SNR"
     @delegates(SNRLoss)
     def __init__(self,
-        snr_values=None, # As in `SNRLoss`
+        snr_values=None, # SNR of each class, dB, rising; None where classes are equally spaced
         penalty:float=.1, # Cost of a step of expected distance; 0 is cross-entropy
-        **kwargs, # As in `SNRLoss`
+        **kwargs, # Settings of every loss, as in `ImbalancedLoss`
     ):
         super().__init__(snr_values, **kwargs)
         if not (isfinite(penalty) and penalty >= 0):
             raise LTSError(f'`penalty` ({penalty}) must be at least 0')
         self.penalty = penalty
 
-    def compute(self, z, target):
-        "`CE + penalty*sum_k p_k*|place_k - place_y|`."
-        value = F.cross_entropy(z, target, self._weight(z), reduction='none',
-                                label_smoothing=self.label_smoothing)
-        place = self.places(z)
-        distance = (place - place[target, None]).abs()
-        expected = (z.softmax(1)*distance).sum(1)
-        if self.weight is not None: expected = expected*self._weight(z, target)
-        return self._reduce(value + self.penalty*expected, target)
+# %% ../../nbs/losses/07_snr.ipynb #bb9712d3
+@patch
+def compute(self:DistancePenalizedSNRLoss,
+    z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+) -> Tensor: # The reduced loss
+    "`CE + penalty*sum_k p_k*|place_k - place_y|`."
+    value = F.cross_entropy(z, target, self._weight(z), reduction='none',
+                            label_smoothing=self.label_smoothing)
+    place = self.places(z)
+    distance = (place - place[target, None]).abs()
+    expected = (z.softmax(1)*distance).sum(1)
+    if self.weight is not None: expected = expected*self._weight(z, target)
+    return self._reduce(value + self.penalty*expected, target)
 
 # %% ../../nbs/losses/07_snr.ipynb #403cbe94
 @loss_registry.register('OrdinalSNR', source='doi:10.1175/MWR-D-11-00266.1')
 class OrdinalSNRLoss(SNRLoss):
     "Ordinal regression by softmax: log score of 'above or not' at every threshold"
-    def compute(self, z, target):
+    def compute(self,
+        z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
+        target:Tensor, # Class numbers, shape (batch,)
+    ) -> Tensor: # The reduced loss
         "`-sum_k` of the log-probability of the right side of threshold k, by distance spanned."
         logp = z.log_softmax(1)
         below = logp.logcumsumexp(1)[:, :-1]

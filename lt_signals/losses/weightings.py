@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from fastai.callback.core import Callback, CancelBackwardException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.torch_core import num_distrib
+from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn, Tensor
 from torch.autograd import grad
@@ -27,6 +28,7 @@ from ..core.registry import Registry
 # %% ../../nbs/losses/08_weightings.ipynb #615014e2
 weightings = Registry('weighting')
 
+# %% ../../nbs/losses/08_weightings.ipynb #ebd474fc
 class TaskWeighting(nn.Module):
     "Base of the weightings; a subclass says what `weights` are."
     def __init__(self,
@@ -42,27 +44,33 @@ class TaskWeighting(nn.Module):
         "How much each task counts now."
         raise NotImplementedError
 
-    def forward(self,
-        values:Tensor, # Loss of each task, shape (n_tasks,)
-    ) -> Tensor: # Scalar
-        "What is minimised."
-        return (self.weights*values).sum()
+# %% ../../nbs/losses/08_weightings.ipynb #5727917e
+@patch
+def forward(self:TaskWeighting,
+    values:Tensor, # Loss of each task, shape (n_tasks,)
+) -> Tensor: # Scalar
+    "What is minimised."
+    return (self.weights*values).sum()
 
-    def combine(self,
-        each:list, # Loss of each task, scalars
-    ) -> Tensor: # Scalar
-        "What is minimised, from losses that are not one tensor yet; `MultiTaskLoss` calls it."
-        return self(torch.stack(each))
+@patch
+def combine(self:TaskWeighting,
+    each:list, # Loss of each task, scalars
+) -> Tensor: # Scalar
+    "What is minimised, from losses that are not one tensor yet; `MultiTaskLoss` calls it."
+    return self(torch.stack(each))
 
-    def set_epoch(self,
-        epoch:int, # Epoch about to start, from 0
-        total_epochs:int=None, # Epochs of the fit
-    ):
-        "Called before each epoch of training."
+# %% ../../nbs/losses/08_weightings.ipynb #8d7e5724
+@patch
+def set_epoch(self:TaskWeighting,
+    epoch:int, # Epoch about to start, from 0
+    total_epochs:int=None, # Epochs of the fit
+):
+    "Called before each epoch of training."
 
-    def callbacks(self) -> list: # Callbacks that a `Learner` needs for this weighting
-        "None; a weighting that changes the backward pass overrides it."
-        return []
+@patch
+def callbacks(self:TaskWeighting) -> list: # Callbacks that a `Learner` needs for this weighting
+    "None; a weighting that changes the backward pass overrides it."
+    return []
 
 # %% ../../nbs/losses/08_weightings.ipynb #b1fa7758
 @weightings.register('fixed')
@@ -83,10 +91,12 @@ class FixedWeights(TaskWeighting):
 
     @property
     def weights(self):
-        "As given."
+        "As given, shape (n_tasks,)."
         return self.fixed
 
-    def extra_repr(self): return f'weights={dict(zip(self.tasks, self.fixed.tolist()))}'
+    def extra_repr(self):
+        "What `print(weighting)` shows."
+        return f'weights={dict(zip(self.tasks, self.fixed.tolist()))}'
 
 # %% ../../nbs/losses/08_weightings.ipynb #62fe7274
 @weightings.register('uncertainty', source='arXiv:1705.07115')
@@ -102,18 +112,27 @@ class AnalyticalUncertaintyWeightedLoss(TaskWeighting):
         self.min_weight = min_weight
         self.log_var = nn.Parameter(torch.zeros(len(self.tasks)))
 
-    def _weights(self): return (.5*(-self.log_var).exp()).clamp_min(self.min_weight)
+    def extra_repr(self):
+        "What `print(weighting)` shows."
+        return f'{self.tasks}, min_weight={self.min_weight}'
 
-    @property
-    def weights(self):
-        "Factors of the losses, by the variances as they are now."
-        return self._weights().detach()
+# %% ../../nbs/losses/08_weightings.ipynb #93b2b8d0
+@patch
+def _weights(self:AnalyticalUncertaintyWeightedLoss):
+    "Factors of the losses, with gradient, shape (n_tasks,)."
+    return (.5*(-self.log_var).exp()).clamp_min(self.min_weight)
 
-    def forward(self, values):
-        "Negative log-likelihood of all tasks, up to a constant."
-        return (self._weights()*values + .5*self.log_var).sum()
+@patch(as_prop=True)
+def weights(self:AnalyticalUncertaintyWeightedLoss):
+    "Factors of the losses, by the variances as they are now."
+    return self._weights().detach()
 
-    def extra_repr(self): return f'{self.tasks}, min_weight={self.min_weight}'
+@patch
+def forward(self:AnalyticalUncertaintyWeightedLoss,
+    values:Tensor, # Loss of each task, shape (n_tasks,)
+) -> Tensor: # Scalar
+    "Negative log-likelihood of all tasks, up to a constant."
+    return (self._weights()*values + .5*self.log_var).sum()
 
 # %% ../../nbs/losses/08_weightings.ipynb #f516614e
 @weightings.register('dwa', source='arXiv:1803.10704')
@@ -125,7 +144,8 @@ class DynamicWeightAverage(TaskWeighting):
     ):
         super().__init__(tasks)
         if not temperature > 0: raise LTSError(f'`temperature` ({temperature}) must be above 0')
-        self.temperature, n = temperature, len(self.tasks)
+        self.temperature = temperature
+        n = len(self.tasks)
         self.register_buffer('current', torch.ones(n))
         self.register_buffer('sums', torch.zeros(n + 1)) # of the losses, and of the batches
         self.register_buffer('past', torch.full((2, n), float('nan'))) # means of two epochs
@@ -135,23 +155,33 @@ class DynamicWeightAverage(TaskWeighting):
         "Those of the epoch."
         return self.current
 
-    def forward(self, values):
-        "The weighted sum; in training the losses are remembered."
-        if values.requires_grad: self.sums += F.pad(values.detach(), (0, 1), value=1.)
-        return super().forward(values)
+    def extra_repr(self):
+        "What `print(weighting)` shows."
+        return f'{self.tasks}, temperature={self.temperature}'
 
-    def set_epoch(self, epoch, total_epochs=None):
-        "New weights from the losses of the last two epochs; a fit begins with 1."
-        if epoch == 0: self.past.fill_(float('nan'))
-        elif self.sums[-1]:
-            if dist.is_available() and dist.is_initialized(): dist.all_reduce(self.sums)
-            self.past.copy_(torch.stack([self.past[1], self.sums[:-1]/self.sums[-1]]))
-        self.sums.zero_()
-        ratio = self.past[1]/self.past[0].clamp_min(torch.finfo(self.past.dtype).tiny)
-        new = len(ratio)*(ratio/self.temperature).softmax(0)
-        self.current.copy_(new if new.isfinite().all() else torch.ones_like(new))
+# %% ../../nbs/losses/08_weightings.ipynb #f5296c0f
+@patch
+def forward(self:DynamicWeightAverage,
+    values:Tensor, # Loss of each task, shape (n_tasks,)
+) -> Tensor: # Scalar
+    "The weighted sum; in training the losses are remembered."
+    if values.requires_grad: self.sums += F.pad(values.detach(), (0, 1), value=1.)
+    return TaskWeighting.forward(self, values)
 
-    def extra_repr(self): return f'{self.tasks}, temperature={self.temperature}'
+@patch
+def set_epoch(self:DynamicWeightAverage,
+    epoch:int, # Epoch about to start, from 0
+    total_epochs:int=None, # Epochs of the fit; it does not matter here
+):
+    "New weights from the losses of the last two epochs; a fit begins with 1."
+    if epoch == 0: self.past.fill_(float('nan'))
+    elif self.sums[-1]:
+        if dist.is_available() and dist.is_initialized(): dist.all_reduce(self.sums)
+        self.past.copy_(torch.stack([self.past[1], self.sums[:-1]/self.sums[-1]]))
+    self.sums.zero_()
+    ratio = self.past[1]/self.past[0].clamp_min(torch.finfo(self.past.dtype).tiny)
+    new = len(ratio)*(ratio/self.temperature).softmax(0)
+    self.current.copy_(new if new.isfinite().all() else torch.ones_like(new))
 
 # %% ../../nbs/losses/08_weightings.ipynb #2fc97a9f
 def pcgrad_coefficients(
@@ -171,27 +201,19 @@ def pcgrad_coefficients(
 class PCGrad(FixedWeights):
     "Fixed weights, with conflicting gradients projected by the callback `ProjectGradients`"
     @delegates(FixedWeights.__init__)
-    def __init__(self, tasks, **kwargs):
+    def __init__(self,
+        tasks, # Names of the tasks, in order
+        **kwargs, # `weights`, as in `FixedWeights`
+    ):
         super().__init__(tasks, **kwargs)
-        self.live, self.attached = None, False
+        self.live = None # losses of the batch, until its backward pass
+        self.attached = False # whether the callback is there
         self.register_buffer('sums', torch.zeros(len(self.tasks) + 1), persistent=False)
 
     @property
     def weights(self):
         "Mean coefficients of the epoch, times the fixed weights."
         return self.fixed*(self.sums[:-1]/self.sums[-1] if self.sums[-1] else 1.)
-
-    def forward(self, values):
-        "The sum with the fixed weights."
-        return (self.fixed*values).sum()
-
-    def combine(self, each):
-        "The sum; in training the losses are kept for the backward pass."
-        if any(v.requires_grad for v in each):
-            if not self.attached: raise ConfigError("weighting 'pcgrad' needs its callback: give "
-                                                    '`loss.callbacks()` to the `Learner`')
-            self.live = each
-        return super().combine(each)
 
     def set_epoch(self, epoch, total_epochs=None):
         "Begin the means anew."
@@ -200,6 +222,25 @@ class PCGrad(FixedWeights):
     def callbacks(self):
         "The backward pass."
         return [ProjectGradients()]
+
+# %% ../../nbs/losses/08_weightings.ipynb #44e67720
+@patch
+def forward(self:PCGrad,
+    values:Tensor, # Loss of each task, shape (n_tasks,)
+) -> Tensor: # Scalar
+    "The sum with the fixed weights."
+    return (self.fixed*values).sum()
+
+@patch
+def combine(self:PCGrad,
+    each:list, # Loss of each task, scalars
+) -> Tensor: # Scalar
+    "The sum; in training the losses are kept for the backward pass."
+    if any(v.requires_grad for v in each):
+        if not self.attached: raise ConfigError("weighting 'pcgrad' needs its callback: give "
+                                                '`loss.callbacks()` to the `Learner`')
+        self.live = each
+    return TaskWeighting.combine(self, each)
 
 # %% ../../nbs/losses/08_weightings.ipynb #1959e9f6
 class ProjectGradients(Callback):
@@ -216,20 +257,23 @@ class ProjectGradients(Callback):
 
     def after_fit(self):
         "Leave the loss as it was."
-        self.loss_func.weighting.attached, self.loss_func.weighting.live = False, None
-
-    def before_backward(self):
-        "Add projected gradients to `grad`, in place of the backward pass."
         w = self.loss_func.weighting
-        each, w.live = w.live, None
-        params = [p for o in (self.model, self.loss_func) for p in o.parameters()
-                  if p.requires_grad]
-        grads = _task_gradients(self.loss_grad, each, params)
-        rng = seed_stream('pcgrad', getattr(self.dls.train, 'seed', 0), self.epoch, self.iter)
-        c = pcgrad_coefficients(_gram(grads), rng)
-        for p,*g in zip(params, *grads): _accumulate(p, g, c)
-        w.sums += w.sums.new_tensor([*c, 1.])
-        raise CancelBackwardException
+        w.attached, w.live = False, None
+
+# %% ../../nbs/losses/08_weightings.ipynb #97bbb420
+@patch
+def before_backward(self:ProjectGradients):
+    "Add projected gradients to `grad`, in place of the backward pass."
+    w = self.loss_func.weighting
+    each, w.live = w.live, None
+    params = [p for o in (self.model, self.loss_func) for p in o.parameters()
+              if p.requires_grad]
+    grads = _task_gradients(self.loss_grad, each, params)
+    seed = getattr(self.dls.train, 'seed', 0) # fastai's own loaders have none
+    c = pcgrad_coefficients(_gram(grads), seed_stream('pcgrad', seed, self.epoch, self.iter))
+    for p,*g in zip(params, *grads): _accumulate(p, g, c)
+    w.sums += w.sums.new_tensor([*c, 1.])
+    raise CancelBackwardException
 
 # %% ../../nbs/losses/08_weightings.ipynb #6c62b56a
 def _task_gradients(total, each, params):
@@ -239,7 +283,9 @@ def _task_gradients(total, each, params):
             for v,s in zip(each, scale)]
 
 # %% ../../nbs/losses/08_weightings.ipynb #6c62b56x
-def _shared(g): return sum(o is not None for o in g) > 1
+def _shared(g):
+    "Whether several tasks reach a parameter."
+    return sum(o is not None for o in g) > 1
 
 def _gram(grads):
     "Scalar products over the parameters that several tasks share."

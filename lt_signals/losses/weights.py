@@ -9,43 +9,44 @@ __all__ = ['WeightComputer', 'class_weights']
 import torch
 from torch import Tensor
 
-from ..core.counts import as_class_counts, at_least_one
+from ..core.counts import as_class_counts, class_prior, positive_counts
 from ..core.errors import LTSError
 
 # %% ../../nbs/losses/00_weights.ipynb #a6da6dbx
-def _scaled(w): return (w*len(w)/w.sum()).float()
+def _scaled(w):
+    "Weights in float32 that sum to their number."
+    return (w*len(w)/w.sum()).float()
 
+# %% ../../nbs/losses/00_weights.ipynb #3f091de2
 class WeightComputer:
     "Class priors, and class weights that sum to the number of classes, from class counts."
     @staticmethod
     def class_priors(
         class_counts, # Training samples per class
-        eps:float=1e-8, # Least prior, so that its logarithm is finite; 0 for the plain frequencies
-    ) -> Tensor: # float32, shape (n_classes,)
+    ) -> Tensor: # float32, shape (n_classes,), of sum 1
         "Class frequencies, `n/sum(n)`."
-        n = as_class_counts(class_counts).double()
-        return (n/n.sum()).clamp_min(eps).float()
+        return class_prior(as_class_counts(class_counts)).float()
 
     @staticmethod
     def inverse_freq_weights(
         class_counts, # Training samples per class
     ) -> Tensor: # float32, shape (n_classes,)
         "Weights in proportion to `1/n`."
-        return _scaled(1/at_least_one(class_counts))
+        return _scaled(1/positive_counts(class_counts))
 
     @staticmethod
     def sqrt_freq_weights(
         class_counts, # Training samples per class
     ) -> Tensor: # float32, shape (n_classes,)
         "Weights in proportion to `1/sqrt(n)`."
-        return _scaled(at_least_one(class_counts)**-.5)
+        return _scaled(positive_counts(class_counts)**-.5)
 
     @staticmethod
     def log_freq_weights(
         class_counts, # Training samples per class
     ) -> Tensor: # float32, shape (n_classes,)
         "Weights in proportion to `1/log(1 + n)`, the mildest."
-        return _scaled(1/at_least_one(class_counts).log1p())
+        return _scaled(1/positive_counts(class_counts).log1p())
 
     @staticmethod
     def effective_num_weights(
@@ -54,7 +55,7 @@ class WeightComputer:
     ) -> Tensor: # float32, shape (n_classes,)
         "Weights in proportion to `(1-beta)/(1-beta**n)` (Cui et al. 2019, arXiv:1901.05555)."
         if not 0 <= beta < 1: raise LTSError(f'`beta` ({beta}) must be in [0, 1)')
-        return _scaled((1 - beta)/(1 - beta**at_least_one(class_counts)))
+        return _scaled((1 - beta)/(1 - beta**positive_counts(class_counts)))
 
 # %% ../../nbs/losses/00_weights.ipynb #b94c80ce
 _weightings = dict(uniform=lambda n: torch.ones(len(as_class_counts(n))),
@@ -63,6 +64,7 @@ _weightings = dict(uniform=lambda n: torch.ones(len(as_class_counts(n))),
                    sqrt=WeightComputer.sqrt_freq_weights, log=WeightComputer.log_freq_weights,
                    effective=WeightComputer.effective_num_weights)
 
+# %% ../../nbs/losses/00_weights.ipynb #1ac65637
 def class_weights(
     class_counts, # Training samples per class
     strategy:str='inverse', # 'uniform', 'inverse' (or 'inv_freq'), 'sqrt', 'log' or 'effective'

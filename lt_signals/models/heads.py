@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core.counts import log_prior_from_counts
+from ..core.counts import log_prior
 from ..core.errors import LTSError
 from .base import heads
 
@@ -88,8 +88,7 @@ class LogitAdjustedLinear(LinearHead):
         if not 0 <= tau < math.inf:
             raise LTSError(f'`tau` ({tau}) must be at least 0, and finite')
         self.tau = tau
-        log_prior = log_prior_from_counts(class_counts, num_classes)
-        self.register_buffer('log_prior', log_prior.to(self.weight))
+        self.register_buffer('log_prior', log_prior(class_counts, num_classes).to(self.weight))
         self._start_bias()
 
     def _start_bias(self):

@@ -10,7 +10,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..core.counts import as_class_counts, log_prior_from_counts
+from ..core.counts import as_class_counts, log_prior
 from ..core.errors import LTSError
 from .classifiers import find_classifier_layers
 from .heads import CosineMarginClassifier, LinearHead
@@ -76,7 +76,7 @@ def frequency_aware_bias_init(self:EnhancedClassifierInitializer,
     "Bias that makes the first probabilities proportional to `n**strength`."
     if not 0 <= strength <= 1: raise LTSError(f'`strength` ({strength}) must be from 0 to 1')
     bias = self._bias(head)
-    log_p = log_prior_from_counts(self.class_counts, power=strength)
+    log_p = log_prior(self.class_counts, power=strength)
     if self.activation == 'sigmoid': log_p = log_p.exp().logit(1e-8)
     bias.copy_(log_p*float(getattr(head, 'temperature', 1.)))
 
