@@ -19,12 +19,12 @@ def check_probs(
     probs, # Probabilities, shape (n, n_classes)
 ) -> tuple: # Both as numpy arrays
     "Refuse what cannot be labels with probabilities."
-    y_true,probs = np.asarray(y_true),np.asarray(probs)
+    y_true, probs = np.asarray(y_true),np.asarray(probs)
     _check_labels('y_true', y_true, 'probs', probs)
     if not (probs.min() >= 0 and probs.max() <= 1 + 1e-4):
         raise LTSError('`probs` must be probabilities, not raw scores or NaN '
                        f'({probs.min():.3g} to {probs.max():.3g}): use `Predictions.probs`')
-    return y_true,probs
+    return y_true, probs
 
 # %% ../../nbs/evaluation/03_calibration.ipynb #c72f750x
 def _check_labels(y_name, y, name, x):
@@ -52,10 +52,10 @@ def calibration_bins(
     equal_mass:bool=False, # Bins with equal numbers of samples instead of equal width
 ) -> dict: # 'confidence', 'accuracy' (None in empty bins), 'count', one entry a bin, and 'ece'
     "Confidence of the predicted class against accuracy, in bins, with the ECE (arXiv:1706.04599)."
-    y_true,probs = check_probs(y_true, probs)
-    conf,right = probs.max(1).astype(np.float64),probs.argmax(1) == y_true
-    c,a,count = _binned(conf, right, n_bins, equal_mass)
-    c_bin,a_bin = ([float(v/n) if n else None for v,n in zip(x, count)] for x in (c, a))
+    y_true, probs = check_probs(y_true, probs)
+    conf, right = probs.max(1).astype(np.float64), probs.argmax(1) == y_true
+    c, a, count = _binned(conf, right, n_bins, equal_mass)
+    c_bin, a_bin = ([float(v/n) if n else None for v,n in zip(x, count)] for x in (c, a))
     return dict(confidence=c_bin, accuracy=a_bin, count=count.tolist(),
                 ece=float(np.abs(c - a).sum()/len(conf)))
 
@@ -66,10 +66,10 @@ def classwise_ece(
     n_bins:int=15, # Bins of equal width from 0 to 1
 ) -> np.ndarray: # float64, shape (n_classes,); their mean is the classwise ECE
     "Calibration error of the probability of each class (Kull et al. 2019, arXiv:1910.12656)."
-    y_true,probs = check_probs(y_true, probs)
+    y_true, probs = check_probs(y_true, probs)
     errors = []
     for k,p in enumerate(probs.T):
-        stated,found,_ = _binned(p.astype(np.float64), y_true == k, n_bins)
+        stated, found, _ = _binned(p.astype(np.float64), y_true == k, n_bins)
         errors.append(np.abs(stated - found).sum()/len(p))
     return np.array(errors)
 
@@ -79,25 +79,40 @@ def _proper_scores(preds):
     logp = preds.logits.double().log_softmax(1)
     own = logp.gather(1, preds.targets[:, None]).squeeze(1)
     p = logp.exp()
-    return -own.numpy(),(p.square().sum(1) - 2*own.exp() + 1).numpy() # |p - onehot|²
+    return -own.numpy(), (p.square().sum(1) - 2*own.exp() + 1).numpy() # |p - onehot|²
 
+# %% ../../nbs/evaluation/03_calibration.ipynb #05cd532d
+def _mean(x):
+    "Mean as a plain number; None where there is nothing."
+    return float(x.mean()) if len(x) else None
+
+# %% ../../nbs/evaluation/03_calibration.ipynb #d931a303
 def calibration_scores(
     preds:Predictions, # From `predict`, with targets
     groups=(), # Group of each class, shape (n_classes,), from `class_groups`
     n_bins:int=15, # Bins of equal width from 0 to 1
 ) -> dict: # 'all' and each group → 'n', 'ece', 'classwise_ece', 'nll' (nats), 'brier' (0 to 2)
     "Calibration of all predictions and by group of classes; None where a group has no sample."
-    y,probs,named = (o.numpy() for o in (preds.targets, preds.probs, preds.labels))
-    classwise,(nll,brier) = classwise_ece(y, probs, n_bins),_proper_scores(preds)
-    def _row(inside):
+    y, probs, named = (o.numpy() for o in (preds.targets, preds.probs, preds.labels))
+    classwise, (nll, brier) = classwise_ece(y, probs, n_bins), _proper_scores(preds)
+    def row(inside):
         at = inside[named]
         ece = calibration_bins(y[at], probs[at], n_bins)['ece'] if at.any() else None
         return dict(n=int(at.sum()), ece=ece, classwise_ece=_mean(classwise[inside]),
                     nll=_mean(nll[inside[y]]), brier=_mean(brier[inside[y]]))
     masks = {str(g): np.asarray(groups) == g for g in dict.fromkeys(groups)}
-    return {k: _row(m) for k,m in dict(all=np.ones(probs.shape[1], bool), **masks).items()}
+    return {k: row(m) for k,m in dict(all=np.ones(probs.shape[1], bool), **masks).items()}
 
-def _mean(x): return float(x.mean()) if len(x) else None
+# %% ../../nbs/evaluation/03_calibration.ipynb #ca64c479
+def _checked_logits(logits, targets, bounds):
+    "Logits in float64 and labels, both on the CPU; refuses what has no temperature."
+    z = torch.as_tensor(logits).detach().cpu().double()
+    y = torch.as_tensor(targets).cpu().long()
+    _check_labels('targets', y, 'logits', z)
+    if not z.isfinite().all(): raise LTSError('`logits` contains NaN or infinite values')
+    if not 0 < bounds[0] < bounds[1]:
+        raise LTSError(f'`bounds` {bounds} must be positive and rising')
+    return z, y
 
 # %% ../../nbs/evaluation/03_calibration.ipynb #f49fff74
 def fit_temperature(
@@ -106,15 +121,11 @@ def fit_temperature(
     bounds:tuple=(.01, 100.), # Least and greatest temperature
 ) -> float: # Temperature `T`; `logits/T` are calibrated
     "The temperature of the least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599)."
-    z,y = torch.as_tensor(logits).detach().cpu().double(),torch.as_tensor(targets).cpu().long()
-    _check_labels('targets', y, 'logits', z)
-    if not z.isfinite().all(): raise LTSError('`logits` contains NaN or infinite values')
-    if not 0 < bounds[0] < bounds[1]:
-        raise LTSError(f'`bounds` {bounds} must be positive and rising')
+    z, y = _checked_logits(logits, targets, bounds)
     lead = z - z.gather(1, y[:, None]) # of each class over the true one
-    slope = lambda b: ((b*lead).softmax(1)*lead).sum(1).mean().item() # of the NLL, at b = 1/T
     if not lead.any(): return 1. # constant logits: any temperature will do
-    least,most = 1/bounds[1],1/bounds[0]
+    slope = lambda b: ((b*lead).softmax(1)*lead).sum(1).mean().item() # of the NLL, at b = 1/T
+    least, most = 1/bounds[1], 1/bounds[0]
     if slope(most) <= 0: return float(bounds[0])
     if slope(least) >= 0: return float(bounds[1])
     return 1/brentq(slope, least, most, xtol=1e-12)
@@ -124,7 +135,7 @@ def temperature_effect(
     valid:Predictions, # Of validation samples, which the temperature is fitted to
     test:Predictions, # Of test samples
     groups=(), # Group of each class, shape (n_classes,), from `class_groups`
-    n_bins:int=15, # As in `calibration_scores`
+    n_bins:int=15, # Bins of equal width from 0 to 1
 ) -> dict: # 'temperature', and 'before' and 'after': `calibration_scores` of the test
     "What a temperature does to the calibration of every group of classes."
     t = fit_temperature(valid.logits, valid.targets)

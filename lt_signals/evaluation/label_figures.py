@@ -6,20 +6,23 @@
 __all__ = ['plot_label_scores', 'plot_label_confusion', 'plot_precision_recall']
 
 # %% ../../nbs/evaluation/16_label_figures.ipynb #f72fd275
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import Normalize
 from sklearn.metrics import precision_recall_curve
 
 from .analysis import rank_scores
-from .class_figures import ClassOrder, write_cells
-from .figures import (house_style, OKABE_ITO, register_figure, short_name,
-                                           stage_title)
-from .multilabel import check_answers, check_thresholds, LabelPredictions
+from .class_figures import (ClassOrder, color_scale, confusion_image,
+                                                 write_cells)
+from .figures import (house_style, legend_beside, new_axes, none_to_nan,
+                                           OKABE_ITO, register_figure, short_name, stage_title)
+from .metrics import dense_confusion
+from .multilabel import checked_labels, class_thresholds, LabelPredictions
 
 # %% ../../nbs/evaluation/16_label_figures.ipynb #ea0e96ef
-_score_colors = dict(precision=OKABE_ITO[5], recall=OKABE_ITO[0], f1='k', ap=OKABE_ITO[4])
-_score_names = dict(f1='F1', ap='AP')
+_score_styles = dict(precision=('precision', OKABE_ITO[5]), recall=('recall', OKABE_ITO[0]),
+                     f1=('F1', 'k'), ap=('AP', OKABE_ITO[4])) # Label and colour
 
+# %% ../../nbs/evaluation/16_label_figures.ipynb #684c33fc
 @register_figure('label_scores', 'labels', figsize=(7, 2.6))
 def plot_label_scores(
     results, # Stages with 'labels'; the last one is drawn
@@ -27,19 +30,28 @@ def plot_label_scores(
 ):
     "Precision, recall, F1 and average precision of each class, the most frequent first."
     res = results[-1]['labels']
-    order = ClassOrder(res).order
-    rows = [res['per_class'][f'class_{i}'] for i in order]
+    classes = ClassOrder(res)
+    rows = [res['per_class'][f'class_{i}'] for i in classes.order]
     at = np.arange(len(rows))
-    for j,(k,color) in enumerate(_score_colors.items()):
-        y = [np.nan if r[k] is None else r[k] for r in rows]
-        ax.bar(at + .2*(j - 1.5), y, .18, color=color, label=_score_names.get(k, k))
-    names = [short_name(res['grouping_meta']['classes'][i]) for i in order]
-    ax.set_xticks(at, [f'{n}\n{r["frequency"]:,} · {r["support"]:,}' for n,r in zip(names, rows)])
+    for j,(k,(label,color)) in enumerate(_score_styles.items()):
+        y = [none_to_nan(r[k]) for r in rows]
+        ax.bar(at + .2*(j - 1.5), y, .18, color=color, label=label)
+    ax.set_xticks(at, [f'{short_name(n)}\n{r["frequency"]:,} · {r["support"]:,}'
+                       for n,r in zip(classes.names, rows)])
     ax.grid(False, axis='x')
     ax.set(ylim=(0, 1.02), xlabel='class, its training · test images', ylabel='score',
            title=stage_title(results[-1], f'macro F1 {res["overall"]["macro_f1"]:.3f}'))
-    ax.legend(loc='center left', bbox_to_anchor=(1, .5))
+    legend_beside(ax)
     return ax
+
+# %% ../../nbs/evaluation/16_label_figures.ipynb #2b48bfd4
+def _label_shares(res):
+    "Names of the classes, the most frequent first and 'none' last, and what is predicted of each."
+    classes = ClassOrder(res)
+    order = [*classes.order, len(classes)]
+    n = dense_confusion(res['together'])[np.ix_(order, order)]
+    have = [*(res['per_class'][f'class_{i}']['support'] for i in classes.order), n[-1].sum()]
+    return [*map(short_name, classes.names), 'none'], n/np.maximum(have, 1)[:, None]
 
 # %% ../../nbs/evaluation/16_label_figures.ipynb #ea0e96ex
 @register_figure('label_confusion', 'labels', figsize=(4.8, 3.6))
@@ -48,19 +60,24 @@ def plot_label_confusion(
     ax=None, # Axes to draw on
 ):
     "Share of the images with a class, or with none, for which each class, or none, is predicted."
-    res = results[-1]['labels']
-    order = [*ClassOrder(res).order, len(res['per_class'])]
-    n = np.array(res['together'])[np.ix_(order, order)]
-    have = [*(res['per_class'][f'class_{i}']['support'] for i in order[:-1]), n[-1].sum()]
-    share = n/np.maximum(have, 1)[:, None]
-    image = ax.imshow(share, cmap='Blues', vmin=0, vmax=1)
-    names = [short_name(o) for o in [*res['grouping_meta']['classes'], 'none']]
-    for axis in (ax.xaxis, ax.yaxis): axis.set_ticks(range(len(order)), [names[i] for i in order])
+    order, share = _label_shares(results[-1]['labels'])
+    image = confusion_image(ax, share, Normalize(0, 1))
+    color_scale(ax, image)
+    for axis in (ax.xaxis, ax.yaxis): axis.set_ticks(range(len(order)), order)
     write_cells(ax, image, share, '{:.2f}')
-    ax.figure.colorbar(image, ax=ax, label='share of the true class', shrink=.8)
-    ax.grid(False)
-    ax.set(xlabel='predicted', ylabel='true', title=stage_title(results[-1], 'predicted, by true label'))
+    ax.set_title(stage_title(results[-1], 'predicted, by true label'))
     return ax
+
+# %% ../../nbs/evaluation/16_label_figures.ipynb #dab3c470
+def _class_curve(ax, y, p, color, name, cut=None):
+    "Precision over recall of a class, with a dot at the threshold `cut`."
+    precision, recall, _ = precision_recall_curve(y, p)
+    ap = rank_scores(p, p[y])[1]
+    ax.step(recall, precision, where='post', color=color, lw=1.2, label=f'{name} ({ap:.3f})')
+    if cut is None: return
+    named = p >= cut
+    hits = (named & y).sum()
+    ax.plot(hits/y.sum(), hits/max(named.sum(), 1), 'o', color=color, ms=5)
 
 # %% ../../nbs/evaluation/16_label_figures.ipynb #3120cd95
 def plot_precision_recall(
@@ -68,22 +85,15 @@ def plot_precision_recall(
     classes=None, # Names of the classes; numbers when None
     thresholds=None, # Thresholds to mark, one number or one per class
     ax=None, # Axes to draw on
-):
+): # The axes
     "Precision over recall of each class, with its average precision."
-    y,p = check_answers(preds.targets, preds.probs)
-    cuts = None if thresholds is None else check_thresholds(thresholds, p.shape[1])
+    y, p = checked_labels(preds.targets, preds.probs)
+    names = range(p.shape[1]) if classes is None else classes
+    cuts = [None]*len(names) if thresholds is None else class_thresholds(thresholds, p.shape[1])
     with house_style():
-        if ax is None: ax = plt.subplots(figsize=(5, 2.8), layout='constrained')[1]
+        if ax is None: ax = new_axes((5, 2.8))
         for c in np.flatnonzero(y.any(0)):
-            color,name = OKABE_ITO[c % len(OKABE_ITO)],c if classes is None else classes[c]
-            precision,recall,_ = precision_recall_curve(y[:, c], p[:, c])
-            ap = rank_scores(p[:, c], p[y[:, c], c])[1]
-            ax.step(recall, precision, where='post', color=color, lw=1.2,
-                    label=f'{name} ({ap:.3f})')
-            if cuts is None: continue
-            named = p[:, c] >= cuts[c]
-            hits = (named & y[:, c]).sum()
-            ax.plot(hits/y[:, c].sum(), hits/max(named.sum(), 1), 'o', color=color, ms=5)
+            _class_curve(ax, y[:, c], p[:, c], OKABE_ITO[c % len(OKABE_ITO)], names[c], cuts[c])
         ax.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel='recall', ylabel='precision')
-        ax.legend(title='class (AP)', loc='center left', bbox_to_anchor=(1, .5))
+        legend_beside(ax, title='class (AP)')
     return ax

@@ -13,7 +13,8 @@ from fastai.learner import Metric
 from torch import Tensor
 
 from ..core.errors import LTSError
-from .multitask import by_task, plain_outputs, TASKS
+from .multitask import TASKS
+from .predictions import plain_tensor, Predictions
 
 # %% ../../nbs/evaluation/06_multitask_metrics.ipynb #cdca5050
 class TaskMetric(Metric):
@@ -32,8 +33,9 @@ class TaskMetric(Metric):
 
     def accumulate(self, learn):
         "Add the batch that `learn` has just predicted, of all ranks."
-        pred = by_task(learn.pred, self.tasks or TASKS)
-        targ = dict(zip(getattr(learn.loss_func, 'tasks', pred), map(plain_outputs, learn.yb)))
+        pred = Predictions(learn.pred).by_task(self.tasks or TASKS).logits
+        pred = {t: plain_tensor(z) for t,z in pred.items()}
+        targ = dict(zip(getattr(learn.loss_func, 'tasks', pred), map(plain_tensor, learn.yb)))
         if lost := [t for t in self.tasks if t not in pred or t not in targ]:
             raise LTSError(f'{self.name}: no output or no target of {", ".join(lost)}; there are '
                            f'outputs {[*pred]} and targets {[*targ]}')

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import nn, Tensor
 
-from ..core.counts import class_groups
+from ..core.counts import class_groups, class_prior
 from ..core.errors import ConfigError, LTSError
 from ..core.files import write_atomically
 from ..data.unknown import openness
@@ -107,8 +107,8 @@ def fit(self:Rejector,
     "Fit the score, its units and the threshold; no unknown signal is needed or allowed."
     if (valid.labels < 0).any():
         raise LTSError('`valid` has unknown signals; the threshold must be chosen without any')
-    prior = torch.as_tensor(class_counts if prior is None else prior, dtype=torch.float64)
-    self.shift = -self.settings['tau']*(prior/prior.sum()).clamp_min(1e-12).log().float()
+    prior = class_prior(class_counts if prior is None else prior)
+    self.shift = -self.settings['tau']*prior.log().float()
     self.known = {k: getattr(known, k) for k in self.score.keeps}
     known, valid = (adjust_evidence(e, self.shift) for e in (known, valid))
     s, at = self.score.fit(known, valid).score(valid), valid.predicted

@@ -10,13 +10,16 @@ __all__ = ['plot_accuracy_vs_snr', 'plot_modulation_f1', 'plot_modulation_by_snr
 import numpy as np
 from matplotlib.colors import PowerNorm
 
-from .figures import OKABE_ITO, plot_history, register_figure, stage_title
-from .multitask import db_text
+from .class_figures import class_shares, color_scale, confusion_image
+from .figures import (legend_beside, OKABE_ITO, plot_history, register_figure,
+                                           stage_title)
+from .multitask import decibels
 
 # %% ../../nbs/evaluation/15_task_figures.ipynb #ab69ba88
 _curve_styles = dict(modulation=('o-', OKABE_ITO[0]), snr=('s--', OKABE_ITO[1]),
                      combined=('^-.', OKABE_ITO[2]))
 
+# %% ../../nbs/evaluation/15_task_figures.ipynb #f5c3367c
 @register_figure('accuracy_vs_snr', 'amc.by_snr', figsize=(7, 2.8))
 def plot_accuracy_vs_snr(
     results, # Stages with 'amc'; the last one is drawn
@@ -33,7 +36,7 @@ def plot_accuracy_vs_snr(
     if bound is not None: ax.plot(*bound, color='k', lw=1, ls=':', label='limit for modulation')
     ax.set(xlabel='SNR (dB)', ylabel='accuracy', ylim=(0, 1.02),
            title=stage_title(results[-1], 'accuracy by SNR'))
-    ax.legend(loc='center left', bbox_to_anchor=(1, .5))
+    legend_beside(ax)
     return ax
 
 # %% ../../nbs/evaluation/15_task_figures.ipynb #1f42d563
@@ -44,7 +47,7 @@ def plot_modulation_f1(
 ):
     "F1 of each modulation."
     amc = results[-1]['amc']
-    f1,mean = np.array(amc['modulation']['f1'], dtype=float),amc['modulation']['macro_f1']
+    f1, mean = np.array(amc['modulation']['f1'], dtype=float), amc['modulation']['macro_f1']
     ax.bar(np.arange(len(f1)), f1, color=OKABE_ITO[0], width=.8)
     ax.axhline(mean, color='k', lw=.8, ls='--')
     ax.set_xticks(np.arange(len(f1)), amc['classes'], rotation=90)
@@ -52,6 +55,12 @@ def plot_modulation_f1(
     ax.set(xlim=(-.6, len(f1) - .4), ylim=(0, 1.02), ylabel='F1',
            title=stage_title(results[-1], f'F1 by modulation, mean {mean:.3f}'))
     return ax
+
+# %% ../../nbs/evaluation/15_task_figures.ipynb #1f42d56y
+def _name_ticks(axis, names, most=100, **kwargs):
+    "Name at most `most` positions on `axis`, evenly spaced."
+    at = np.arange(0, len(names), -(-len(names)//most))
+    axis.set_ticks(at, [names[i] for i in at], **kwargs)
 
 # %% ../../nbs/evaluation/15_task_figures.ipynb #1f42d56x
 @register_figure('modulation_by_snr', 'amc.modulation.recall_by_snr', figsize=(6.4, 4))
@@ -65,29 +74,17 @@ def plot_modulation_by_snr(
     image = ax.imshow(recall, cmap='Blues', vmin=0, vmax=1, aspect='auto', interpolation='none')
     ax.figure.colorbar(image, ax=ax, label='recall')
     _name_ticks(ax.yaxis, amc['classes'])
-    _name_ticks(ax.xaxis, [db_text(v) for v in amc['snr_values']], 14)
+    _name_ticks(ax.xaxis, [decibels(v) for v in amc['snr_values']], 14)
     ax.grid(False)
     ax.set(xlabel='SNR (dB)', title=stage_title(results[-1], 'recall by modulation and SNR'))
     return ax
 
-# %% ../../nbs/evaluation/15_task_figures.ipynb #1f42d56y
-def _name_ticks(axis, names, most=100, **kwargs):
-    "Name at most `most` positions on `axis`, evenly spaced."
-    at = np.arange(0, len(names), -(-len(names)//most))
-    axis.set_ticks(at, [names[i] for i in at], **kwargs)
-
 # %% ../../nbs/evaluation/15_task_figures.ipynb #ebec35d0
-def _confusion_map(ax, cm, names, most=100, size=6):
-    "Confusion as shares of the true class."
-    cm = np.array(cm, dtype=float)
-    share = cm/np.maximum(cm.sum(1, keepdims=True), 1)
-    image = ax.imshow(np.where(share > 0, share, np.nan), cmap='Blues', norm=PowerNorm(.5, 0, 1),
-                      interpolation='none')
+def _share_map(ax, confusion, names, most=100, size=6):
+    "Confusion as shares of the true class, with names on both axes."
+    image = confusion_image(ax, class_shares(confusion), PowerNorm(.5, 0, 1))
     _name_ticks(ax.xaxis, names, most, rotation=90, fontsize=size)
     _name_ticks(ax.yaxis, names, most, fontsize=size)
-    ax.grid(False)
-    ax.spines[:].set_visible(True)
-    ax.set(xlabel='predicted', ylabel='true')
     return image
 
 # %% ../../nbs/evaluation/15_task_figures.ipynb #88cf631d
@@ -98,16 +95,15 @@ def plot_confusion_by_snr(
 ):
     "Confusion of the modulations in each band of SNR."
     amc = results[-1]['amc']
-    bands,gap = amc['modulation']['bands'],.03
+    bands, gap = amc['modulation']['bands'],.03
     ax.axis('off')
     wide = (1 - gap*(len(bands) - 1))/len(bands)
     for i,band in enumerate(bands):
         sub = ax.inset_axes([i*(wide + gap), 0, wide, 1])
-        image = _confusion_map(sub, band['confusion'], amc['classes'])
+        image = _share_map(sub, band['confusion'], amc['classes'])
         sub.set_title(f'{band["name"]}: {100*band["accuracy"]:.1f} % right')
         if i: sub.set(ylabel='', yticklabels=[])
-    ax.figure.colorbar(image, ax=ax, label='share of the true class', shrink=.8, format='{x:g}',
-                       fraction=.03, pad=.01)
+    color_scale(ax, image, fraction=.03, pad=.01)
     return ax
 
 # %% ../../nbs/evaluation/15_task_figures.ipynb #9a6fe9cc
@@ -118,9 +114,9 @@ def plot_snr_confusion(
 ):
     "Estimated against true SNR, as shares of the true class."
     amc = results[-1]['amc']
-    names = [db_text(v) for v in amc['snr_values']]
-    image = _confusion_map(ax, amc['snr']['confusion'], names, most=14, size=8)
-    ax.figure.colorbar(image, ax=ax, label='share of the true class', shrink=.8, format='{x:g}')
+    names = [decibels(v) for v in amc['snr_values']]
+    image = _share_map(ax, amc['snr']['confusion'], names, most=14, size=8)
+    color_scale(ax, image)
     text = f'mean error {amc["snr"]["mae_db"]:.2f} dB'
     ax.set(xlabel='predicted SNR (dB)', ylabel='true SNR (dB)', title=stage_title(results[-1], text))
     return ax
