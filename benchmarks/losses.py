@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from torchvision.ops import sigmoid_focal_loss
 
-from lt_signals.losses.base import create_loss, load_losses, losses
+from lt_signals.losses.base import create_loss, losses
 
 BATCH, CLASSES, LIMIT = 4096, 1000, 1.5
 BASE = 'F.cross_entropy'
@@ -28,7 +28,7 @@ OTHER = ('SigmoidFocal', 'ClassBalanced, sigmoid focal', 'CostSensitiveExpected'
 def candidates(counts, y, device):
     "{name: function of the logits}"
     res = {BASE: lambda z: F.cross_entropy(z, y), f'{BASE} again': lambda z: F.cross_entropy(z, y)}
-    named = {n: (n, losses.info[n].get('example', {})) for n in load_losses()} | VARIANTS
+    named = {n: (n, losses.info[n].get('example', {})) for n in losses} | VARIANTS
     for label, (name, options) in named.items():
         loss = create_loss(name, counts, CLASSES, **options).to(device)
         loss.set_epoch(5, 10)
