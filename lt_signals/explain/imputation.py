@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..core.errors import LTSError
 from ..core.registry import Registry
-from .ranking import element_hash, row_places
+from .ranking import element_hash, index_within_rows
 
 # %% ../../nbs/explain/01_imputation.ipynb #5aee898f
 imputations = Registry('imputation')
@@ -24,7 +24,7 @@ def blackout(
     images:Tensor, # Shape (batch, channels, height, width)
     mask:Tensor, # What to replace, bool (batch, 1, height, width)
     seed:int=0, # Not used: nothing is drawn
-    ids=None, # Likewise
+    ids=None, # Not used: nothing is drawn
 ) -> Tensor: # Shape of `images`
     "Zero, the value of a pixel without points"
     return torch.where(mask, images.new_zeros(()), images)
@@ -41,7 +41,8 @@ def _around(padded, row, y, x):
 def _conjugate_gradients(product, right, tol, max_steps):
     "Solve a system for each row of `right`, shape (batch, n) (Hestenes and Stiefel 1952)."
     dot = lambda a, b: (a*b).sum(1, keepdim=True)
-    u,p,r,rr = torch.zeros_like(right),right,right,dot(right, right)
+    u,p,r = torch.zeros_like(right),right,right
+    rr = dot(r, r)
     enough = tol*tol*rr
     for _ in range(max_steps):
         if not (going := rr > enough).any(): break
@@ -52,6 +53,29 @@ def _conjugate_gradients(product, right, tol, max_steps):
         p = r + (rr/old.clamp_min(1e-30)).where(going, 0.)*p
     return u
 
+# %% ../../nbs/explain/01_imputation.ipynb #24947593
+class _Holes:
+    "The holes of images (batch, height, width) as a table (batch, most holes of an image)."
+    def __init__(self, holes):
+        b,h,w = holes.shape
+        self.row,self.y,self.x = holes.nonzero(as_tuple=True)
+        count = holes.sum((1, 2))
+        self.shape = (b, int(count.max()))
+        self.n = b*self.shape[1]
+        self.at = self.row*self.shape[1] + index_within_rows(self.row, count)
+        number = self.at.new_full((b, h+2, w+2), self.n) # n: not a hole
+        number[self.row, self.y+1, self.x+1] = self.at
+        self.near = number.new_full((self.n, 8), self.n)
+        self.near[self.at] = self.around(number)
+
+    def around(self, padded):
+        "The eight neighbours of each hole in padded images, shape (k, 8)."
+        return _around(padded, self.row, self.y, self.x)
+
+    def table(self, v):
+        "Values of the holes (k,) as a table; unused places are zero."
+        return v.new_zeros(self.n).index_copy_(0, self.at, v).view(self.shape)
+
 # %% ../../nbs/explain/01_imputation.ipynb #b16ee639
 def fill_holes(
     images:Tensor, # Shape (batch, height, width)
@@ -60,25 +84,16 @@ def fill_holes(
     max_steps:int=1000, # Steps at most
 ) -> Tensor: # Shape of `images`; 0 where an image has nothing but holes
     "Each hole as the weighted mean of its neighbours inside the image (arXiv:2202.00449)."
-    (b, h, w),(row, y, x) = images.shape,holes.nonzero(as_tuple=True)
-    res,count = images.masked_fill(holes, 0),holes.sum((1, 2))
-    if not len(row): return res
-    m,weights = int(count.max()),_weights.to(images)
-    at = row*m + row_places(row, count) # position in a table (b, m), which ends in unused places
-    number = at.new_full((b, h+2, w+2), b*m) # b*m: not a hole
-    number[row, y+1, x+1] = at
-    def table(v):
-        "Values of the holes as a table."
-        return v.new_zeros(b*m, *v.shape[1:]).index_copy_(0, at, v)
-    near = number.new_full((b*m, 8), b*m).index_copy_(0, at, _around(number, row, y, x))
-    inside = F.pad(torch.ones_like(images), [1]*4)
-    total = table(_around(inside, row, y, x) @ weights).view(b, m)
-    right = table(_around(F.pad(res, [1]*4), row, y, x) @ weights).view(b, m)
+    res = images.masked_fill(holes, 0)
+    if not holes.any(): return res
+    o,weights = _Holes(holes),_weights.to(images)
+    total = o.table(o.around(F.pad(torch.ones_like(images), [1]*4)) @ weights)
+    right = o.table(o.around(F.pad(res, [1]*4)) @ weights)
     def product(p):
         "The matrix times `p`."
-        return total*p - (F.pad(p.reshape(-1), [0, 1])[near] @ weights).view(b, m)
+        return total*p - (F.pad(p.reshape(-1), [0, 1])[o.near] @ weights).view(o.shape)
     u = _conjugate_gradients(product, right, tol, max_steps)
-    res[row, y, x] = u.view(-1)[at]
+    res[o.row, o.y, o.x] = u.view(-1)[o.at]
     return res
 
 # %% ../../nbs/explain/01_imputation.ipynb #39acda13
@@ -90,6 +105,7 @@ def _hash_noise(images, seed, ids):
     z = math.sqrt(2)*torch.erfinv(2*u - 1).clamp(-4, 4)
     return z.view_as(images).to(images.dtype)
 
+# %% ../../nbs/explain/01_imputation.ipynb #817781a9
 @imputations.register('noisy_linear', source='arXiv:2202.00449')
 def noisy_linear(
     images:Tensor, # Shape (batch, channels, height, width)
