@@ -64,12 +64,12 @@ def test_commands_agree(run, tmp_path, capsys):
     from lt_signals.data.loaders import SignalDL
     from lt_signals.evaluation.multitask import predict_tasks
     from lt_signals.explain.perturbed_sets import PerturbationDataset
-    from lt_signals.apps.perturb import perturb_cli
+    from lt_signals.apps.perturb import perturb_command
     from lt_signals.runs.open_run import open_run
-    from lt_signals.apps.pis import pis_cli
-    pis_cli([str(run), 'percent=5,20', 'curve=0', 'n_boot=50', 'device=cpu'])
+    from lt_signals.apps.pis import pis_command
+    pis_command([str(run), 'percent=5,20', 'curve=0', 'n_boot=50', 'device=cpu'])
     assert '40 samples; accuracy: modulation' in capsys.readouterr().out
-    perturb_cli([str(run), f'out={tmp_path}', 'percent=20', 'device=cpu'])
+    perturb_command([str(run), f'out={tmp_path}', 'percent=20', 'device=cpu'])
     assert '40 samples, 3 perturbations' in capsys.readouterr().out
     table = pd.read_csv(Path(run)/'results'/'pis'/'pis.csv').query('f_nominal == .2').set_index(['task', 'order'])
     o = open_run(run, 'cpu')
@@ -84,11 +84,10 @@ def test_commands_agree(run, tmp_path, capsys):
 
 def test_orders_by_attribution(run, tmp_path, capsys):
     "Grad-CAM as the score, and another imputation."
-    from lt_signals.apps.pis import pis_cli
-    pis_cli([str(run), 'percent=20', 'curve=0', 'n_boot=50', 'device=cpu', 'score=gradcam', 'task=snr', 'orders=top,bottom',
-             'impute=noisy_linear', f'out={tmp_path}'])
+    from lt_signals.apps.pis import pis_command
+    pis_command([str(run), 'percent=20', 'curve=0', 'n_boot=50', 'device=cpu', 'score=gradcam', 'task=snr', 'orders=top,bottom',
+                 'impute=noisy_linear', f'out={tmp_path}'])
     assert 'PIS of combined' in capsys.readouterr().out
     assert (tmp_path/'top_minus_bottom.csv').exists()
-    with pytest.raises(SystemExit):
-        pis_cli([str(run), 'score=gradcan', 'device=cpu', f'out={tmp_path}'])
+    assert pis_command([str(run), 'score=gradcan', 'device=cpu', f'out={tmp_path}']) == 1
     assert "unknown attribution 'gradcan': did you mean 'gradcam'?" in capsys.readouterr().err
