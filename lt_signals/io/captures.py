@@ -18,56 +18,54 @@ from .recordings import (ambiguous_suffixes, open_recording, RecordingSource,
                                       sample_formats)
 
 # %% ../../nbs/io/13_captures.ipynb #f9095330
-def capture_files(path, sample_format):
+def capture_files(
+    path:Path, # A folder
+    sample_format:str=None, # A name of `sample_formats`: files whose suffix says nothing count too
+) -> list: # Sorted
+    "The capture files of a folder and all folders below."
     known = {f'.{f}' for f in sample_formats}
     wanted = known | set(ambiguous_suffixes) if sample_format else known
     return sorted(p for p in path.rglob('*') if p.suffix.lower() in wanted and p.is_file())
 
 # %% ../../nbs/io/13_captures.ipynb #f909533x
-def _whole(path, folder):
+def _folder_labels(path, names):
+    "Class name (or None) and session of each file of a folder."
+    table = path/'labels.csv'
+    folder = [n.split('/')[0] if '/' in n else None for n in names]
+    if not table.is_file(): return _all_or_none(path, folder), names
+    rows = _read_label_table(table).set_index('path')
+    if missing := [n for n in names if n not in rows.index]:
+        raise SignalFileError(table, f'{missing[0]!r} and {len(missing) - 1} more files have no row.',
+                              field='path', remedy='add their rows, or move the files out of the folder.')
+    rows = rows.loc[names]
+    labels = list(rows['device']) if 'device' in rows else _all_or_none(path, folder)
+    return labels, list(rows['capture']) if 'capture' in rows else names
+
+# %% ../../nbs/io/13_captures.ipynb #c1c7c226
+def _all_or_none(path, folder):
+    "The class folders of the files, of all of them or of none."
     if any(folder) and not all(folder):
         raise SignalFileError(path, 'some capture files lie in class folders, others beside them.',
                               remedy='move every file into the folder of its class.')
     return folder
 
-def _folder_labels(path, names):
-    "Class name (or None) and session of each file of a folder."
-    table = path/'labels.csv'
-    folder = [n.split('/')[0] if '/' in n else None for n in names]
-    if not table.is_file(): return _whole(path, folder), names
-    rows = _read_table(table).set_index('path')
-    if missing := [n for n in names if n not in rows.index]:
-        raise SignalFileError(table, f'{missing[0]!r} and {len(missing) - 1} more files have no row.', field='path',
-                              remedy='add their rows, or move the files out of the folder.')
-    rows = rows.loc[names]
-    return (list(rows['device']) if 'device' in rows else _whole(path, folder),
-            list(rows['capture']) if 'capture' in rows else names)
-
 # %% ../../nbs/io/13_captures.ipynb #1ca2c2eb
-def _read_table(table):
+def _read_label_table(table):
+    "The rows of `labels.csv`, checked: a row for each path, and no empty cell."
     try: rows = pd.read_csv(table, dtype=str)
     except (ValueError, OSError) as e:  # pandas' parser and Unicode errors are ValueErrors
         raise SignalFileError(table, f'is no readable table ({e}).', remedy='write it as UTF-8 CSV.') from e
+    def bad(problem, field, remedy): return SignalFileError(table, problem, field=field, remedy=remedy)
     if 'path' not in rows:
-        raise SignalFileError(table, f'has the columns {", ".join(map(str, rows.columns))}.', field='path',
-                              remedy='give it the columns path, device, capture.')
-    used = [c for c in ('path', 'device', 'capture') if c in rows]
-    if rows[used].isna().any(axis=None):
-        raise SignalFileError(table, 'a cell is empty.', field=rows[used].isna().any().idxmax(), remedy='fill it in.')
-    if rows['path'].duplicated().any():
-        twice = rows['path'][rows['path'].duplicated()].iloc[0]
-        raise SignalFileError(table, f'{twice!r} has two rows.', field='path', remedy='keep one.')
+        raise bad(f'has the columns {", ".join(map(str, rows.columns))}.', 'path',
+                  'give it the columns path, device, capture.')
+    used = rows[[c for c in ('path', 'device', 'capture') if c in rows]].isna()
+    if used.any(axis=None): raise bad('a cell is empty.', used.any().idxmax(), 'fill it in.')
+    twice = rows['path'][rows['path'].duplicated()]
+    if len(twice): raise bad(f'{twice.iloc[0]!r} has two rows.', 'path', 'keep one.')
     return rows
 
 # %% ../../nbs/io/13_captures.ipynb #6aa2c1c8
-def _windows_source(recs, found, window, labels, groups, path):
-    which = np.repeat(np.arange(len(recs)), [len(s) for s,_ in found])
-    start,level = (np.concatenate(p) for p in zip(*found))
-    classes = sorted({l for l in labels if l is not None})
-    code = np.array([-1 if l is None else classes.index(l) for l in labels])
-    count = np.minimum(window, np.array([r.n for r in recs])[which])
-    return RecordingSource(recs, which, start, count, window, code[which], classes, groups, dict(level_db=level), path)
-
 def read_captures(
     path, # A raw file, or a folder of them
     sample_format:str=None, # 'cu8', 'cs8', 'cs16' or 'cf32'; by each file's suffix when None
@@ -78,36 +76,60 @@ def read_captures(
     window:int=1024, # Samples a window
     hop:int=None, # Samples from one window to the next; `window` when None
     gate_db:float=6., # Keep windows this far above the noise floor; None keeps all
-    range_db:float=None, # Keep windows at most this far below the recording's strongest; None keeps all
+    range_db:float=None, # Keep windows at most this far below the recording's strongest; None: all
     max_windows_per_capture:int=None, # Keep at most this many of a file
     keep:str='even', # Which: 'even' (spread out), 'strongest' or 'random'
     seed:int=42, # Seed of 'random'
 ) -> RecordingSource:
     "Energy-gated windows of raw captures, labelled by folder or by `labels.csv`."
     path = Path(path)
-    files = capture_files(path, sample_format) if path.is_dir() else [path]
-    if not files: raise SignalFileError(path, 'the folder holds no capture file.',
-        remedy=f'it should hold .{", .".join(sample_formats)} files; name the format for other suffixes.')
-    names = [f.relative_to(path).as_posix() for f in files] if path.is_dir() else [path.name]
-    labels,groups = _folder_labels(path, names) if path.is_dir() else ([None], names)
+    files,names,labels,groups = _labelled_files(path, sample_format)
     if label is not None and not any(labels): labels = [label]*len(files)
     recs = [open_recording(f, sample_format, name=n, iq_order=iq_order, sample_rate=sample_rate)
             for f,n in zip(files, names)]
-    found = [find_windows(r, window, hop, gate_db, range_db, max_windows_per_capture, keep, seed) for r in recs]
+    found = [find_windows(r, window, hop, gate_db, range_db, max_windows_per_capture, keep, seed)
+             for r in recs]
     return _windows_source(recs, found, window, labels, groups, path)
 
+# %% ../../nbs/io/13_captures.ipynb #10dfbbfc
+def _labelled_files(path, sample_format):
+    "The files at `path`, their names, class names (None where unknown) and sessions."
+    if not path.is_dir(): return [path], [path.name], [None], [path.name]
+    files = capture_files(path, sample_format)
+    if not files:
+        raise SignalFileError(path, 'the folder holds no capture file.',
+            remedy=f'it should hold .{", .".join(sample_formats)} files; '
+                   'name the format for other suffixes.')
+    names = [f.relative_to(path).as_posix() for f in files]
+    return files, names, *_folder_labels(path, names)
+
+# %% ../../nbs/io/13_captures.ipynb #938f0fda
+def _windows_source(recs, found, window, labels, groups, path):
+    "The source of all windows that were found."
+    which = np.repeat(np.arange(len(recs)), [len(s) for s,_ in found])
+    start,level = (np.concatenate(p) for p in zip(*found))
+    classes = sorted({l for l in labels if l is not None})
+    code = np.array([-1 if l is None else classes.index(l) for l in labels])
+    count = np.minimum(window, np.array([r.n for r in recs])[which])
+    return RecordingSource(recs, which, start, count, window, code[which], classes, groups,
+                           dict(level_db=level), path)
+
 # %% ../../nbs/io/13_captures.ipynb #c5c57a94
-def _looks_like_captures(path) -> bool:
-    "A folder that holds capture files, directly or one folder down."
+def _is_capture_folder(path) -> bool:
+    "Whether a folder holds capture files, directly or one folder down."
     path = Path(path)
     if not path.is_dir(): return False
     return any(p.suffix.lower()[1:] in sample_formats for g in ('*', '*/*') for p in path.glob(g))
 
+# %% ../../nbs/io/13_captures.ipynb #ddaea63f
+readers.register('captures', suffixes=(*(f'.{f}' for f in sample_formats), *ambiguous_suffixes),
+                 sniff=_is_capture_folder, source='raw interleaved I/Q')(read_captures)
+
+# %% ../../nbs/io/13_captures.ipynb #36190b92
 def _raw_reader(sample_format):
+    "`read_captures` for one sample format."
     def read(path, **options): return read_captures(path, sample_format, **options)
     read.__doc__ = f'Raw `{sample_format}` captures, whatever their suffix (see `read_captures`).'
     return read
 
-readers.register('captures', suffixes=(*(f'.{f}' for f in sample_formats), *ambiguous_suffixes),
-                 sniff=_looks_like_captures, source='raw interleaved I/Q')(read_captures)
 for _f in sample_formats: readers.register(_f, source='raw interleaved I/Q')(_raw_reader(_f))

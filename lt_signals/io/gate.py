@@ -30,9 +30,11 @@ def block_power(
 
 # %% ../../nbs/io/12_gate.ipynb #a09b650x
 def _moments(rec, start, count, block):
+    "Mean square (n_blocks,) and mean (n_blocks, 2) of consecutive blocks of a stretch."
     x = rec.read(start, count)
     if rec.format.is_float:                      # squares of float32 can overflow
-        x = x.astype(np.float64); x[~np.isfinite(x)] = np.nan
+        x = x.astype(np.float64)
+        x[~np.isfinite(x)] = np.nan
     edges = np.arange(0, count, block)
     n = np.diff(np.append(edges, count))
     square,total = np.add.reduceat(np.square(x).sum(1), edges), np.add.reduceat(x, edges)
@@ -44,7 +46,7 @@ def noise_floor(
     quantum:float=0., # Power of the rounding noise, `SampleFormat.quantum`
     quantile:float=.1, # Share of blocks taken to be free of signal
 ) -> float: # Power, at least `quantum`, above 0
-    "Robust noise floor: a low quantile of the block powers (after Martin 2001, doi:10.1109/89.928915)."
+    "A low quantile of the block powers (after Martin 2001, doi:10.1109/89.928915)."
     heard = power[power > quantum]
     return max(np.quantile(heard, quantile) if heard.size else 0., quantum, 1e-30)
 
@@ -56,7 +58,7 @@ def window_levels(
     hop:int, # Samples from one window to the next
     block:int=64, # Samples a block, as in `block_power`
 ) -> tuple: # (first samples int64, mean powers float64), shape (n_windows,) each
-    "Mean power of each window, from the block powers (exact where windows start on blocks; NaN spreads)."
+    "Mean power of each window from the block powers: exact where windows start on blocks; NaN spreads."
     block = min(block, n)
     start = np.arange(0, max(n - window, 0) + 1, hop)
     edges = np.minimum(np.arange(len(power) + 1)*block, n)
@@ -66,20 +68,6 @@ def window_levels(
     return start, np.where(total(np.isnan(power)) > 0, np.nan, level)
 
 # %% ../../nbs/io/12_gate.ipynb #163fd8ec
-_keeps = 'even', 'strongest', 'random'
-
-def _thin(at, level, k, keep, seed, name):
-    if keep == 'even': return at[np.linspace(0, len(at) - 1, k).round().astype(int)]
-    if keep == 'strongest': return np.sort(at[np.argsort(-level[at], kind='stable')[:k]])
-    return np.sort(seed_stream(seed, 'windows', name).choice(at, k, replace=False))
-
-def _check_windows(window, hop, max_windows, keep):
-    for name,v in dict(window=window, hop=hop, max_windows=max_windows).items():
-        if v is not None and (v != int(v) or v < 1):
-            raise ConfigError(f'`{name}` ({v}) must be a positive integer')
-    if window is None: raise ConfigError('`window` must be a number of samples')
-    if keep not in _keeps: raise ConfigError(f'`keep` ({keep!r}) must be one of {", ".join(_keeps)}')
-
 def find_windows(
     rec:Recording, # Where to look
     window:int=1024, # Samples a window; a shorter recording gives one window, padded with zeros
@@ -96,28 +84,53 @@ def find_windows(
     start,level = window_levels(power, rec.n, window, hop or window)
     level = 10*np.log10(np.maximum(level, 1e-30)/noise_floor(power, rec.format.quantum))
     level[np.isnan(level)] = np.inf
+    at = _loud(level, gate_db, range_db)
+    if max_windows and len(at) > max_windows:
+        at = _thin(at, level, max_windows, keep, seed, rec.name)
+    return start[at], level[at].astype(np.float32)
+
+# %% ../../nbs/io/12_gate.ipynb #409c6245
+def _loud(level, gate_db, range_db):
+    "Windows that reach the gate; the strongest one where none does."
     least = -np.inf if gate_db is None else gate_db
     if range_db is not None: least = max(least, level.max() - range_db)
     at = np.flatnonzero(level >= least)
-    if not len(at): at = np.array([level.argmax()])
-    if max_windows and len(at) > max_windows: at = _thin(at, level, max_windows, keep, seed, rec.name)
-    return start[at], level[at].astype(np.float32)
+    return at if len(at) else np.array([level.argmax()])
+
+# %% ../../nbs/io/12_gate.ipynb #23291d79
+_keeps = 'even', 'strongest', 'random'
+
+def _thin(at, level, k, keep, seed, name):
+    "At most `k` of the windows `at`, in order of time."
+    if keep == 'even': return at[np.linspace(0, len(at) - 1, k).round().astype(int)]
+    if keep == 'strongest': return np.sort(at[np.argsort(-level[at], kind='stable')[:k]])
+    return np.sort(seed_stream(seed, 'windows', name).choice(at, k, replace=False))
+
+# %% ../../nbs/io/12_gate.ipynb #bb0187fe
+def _check_windows(window, hop, max_windows, keep):
+    "Refuse numbers and names that mean nothing."
+    for name,v in dict(window=window, hop=hop, max_windows=max_windows).items():
+        if v is not None and (v != int(v) or v < 1):
+            raise ConfigError(f'`{name}` ({v}) must be a positive integer')
+    if window is None: raise ConfigError('`window` must be a number of samples')
+    if keep not in _keeps: raise ConfigError(f'`keep` ({keep!r}) must be one of {", ".join(_keeps)}')
 
 # %% ../../nbs/io/12_gate.ipynb #dd00254c
 def show_gate(
     rec:Recording, # What to look at
     window:int=1024, # Samples a window
-    gate_db:float=6., # As in `find_windows`
+    gate_db:float=6., # The gate: windows this far above the noise floor are kept
     ax=None, # Axes to draw on
 ):
-    "Block power over time, the gate, and the windows it keeps."
+    "Draw block power over time, the gate, and the windows it keeps; returns the axes."
     ax = ax or plt.subplots(figsize=(7, 2.5))[1]
-    power = block_power(rec); floor = noise_floor(power, rec.format.quantum)
+    power = block_power(rec)
+    level = 10*np.log10(np.maximum(power, 1e-30)/noise_floor(power, rec.format.quantum))
     rate,unit = (rec.sample_rate/1e3, 'time (ms)') if rec.sample_rate else (1, 'sample')
     for s in find_windows(rec, window, gate_db=gate_db)[0]:
         ax.axvspan(s/rate, (s + window)/rate, color='#56B4E9', alpha=.3, lw=0)
-    level = 10*np.log10(np.maximum(power, 1e-30)/floor)
     ax.plot(np.arange(len(level))*min(64, rec.n)/rate, level, lw=.7, c='#0072B2')
     ax.axhline(gate_db, ls='--', lw=1, c='#D55E00')
-    ax.set(xlabel=unit, ylabel='dB above floor', title=rec.name); ax.margins(x=0)
+    ax.set(xlabel=unit, ylabel='dB above floor', title=rec.name)
+    ax.margins(x=0)
     return ax

@@ -20,11 +20,19 @@ class SampleFormat(namedtuple('SampleFormat', 'dtype offset scale')):
     "One complex sample in a file: two components of `dtype`, each meaning `(value - offset)/scale`."
     __slots__ = ()
     @property
-    def size(self) -> int: return 2*np.dtype(self.dtype).itemsize # Bytes of one complex sample
+    def size(self) -> int:
+        "Bytes of one complex sample."
+        return 2*np.dtype(self.dtype).itemsize
+
     @property
-    def is_float(self) -> bool: return np.dtype(self.dtype).kind == 'f'
+    def is_float(self) -> bool:
+        "Whether the components are floating-point numbers, which may be NaN or infinite."
+        return np.dtype(self.dtype).kind == 'f'
+
     @property
-    def quantum(self) -> float: return 0. if self.is_float else 1/(6*self.scale**2) # Rounding noise power
+    def quantum(self) -> float:
+        "Power of the rounding noise; 0 for floating-point numbers."
+        return 0. if self.is_float else 1/(6*self.scale**2)
 
     def to_float(self,
         raw:np.ndarray, # Components in file order, shape (2*time,)
@@ -35,9 +43,10 @@ class SampleFormat(namedtuple('SampleFormat', 'dtype offset scale')):
         if self.scale != 1: x *= np.float32(1/self.scale)
         return x.reshape(-1, 2)
 
+# %% ../../nbs/io/11_recordings.ipynb #5e216c6c
 sample_formats = dict(cu8=SampleFormat('u1', 127.5, 127.5), cs8=SampleFormat('i1', 0., 128.),
                       cs16=SampleFormat('<i2', 0., 32768.), cf32=SampleFormat('<f4', 0., 1.))
-ambiguous_suffixes = '.iq', '.bin', '.raw', '.dat'
+ambiguous_suffixes = '.iq', '.bin', '.raw', '.dat' # Suffixes that do not tell the format
 
 # %% ../../nbs/io/11_recordings.ipynb #980087d2
 class Recording:
@@ -51,7 +60,8 @@ class Recording:
         iq_order:str='IQ', # 'IQ', or 'QI' where Q is stored first
         sample_rate:float=None, # Hz; None where unknown
     ):
-        if iq_order not in ('IQ', 'QI'): raise ConfigError(f"`iq_order` ({iq_order!r}) must be 'IQ' or 'QI'")
+        if iq_order not in ('IQ', 'QI'):
+            raise ConfigError(f"`iq_order` ({iq_order!r}) must be 'IQ' or 'QI'")
         self.path,self.format,self.n,self.name = Path(path),format,int(n),name
         self.first_byte,self.iq_order,self.sample_rate = int(first_byte),iq_order,sample_rate
 
@@ -63,39 +73,46 @@ class Recording:
         count = self.n - start if count is None else count
         at = self.first_byte + int(start)*self.format.size
         try: raw = np.fromfile(self.path, self.format.dtype, 2*int(count), offset=at)
-        except OSError as e: raise SignalFileError(self.path, f'cannot be read: {e.strerror or e}.') from e
+        except OSError as e:
+            raise SignalFileError(self.path, f'cannot be read: {e.strerror or e}.') from e
         if raw.size < 2*count:
-            raise SignalFileError(self.path, 'it is shorter than when it was opened.', remedy='open it again.')
+            raise SignalFileError(self.path, 'it is shorter than when it was opened.',
+                                  remedy='open it again.')
         x = self.format.to_float(raw)
         return x if self.iq_order == 'IQ' else x[:, ::-1]
 
 # %% ../../nbs/io/11_recordings.ipynb #5ac833c0
-def _format_of(path, sample_format):
-    key = sample_format or path.suffix.lower()[1:]
-    if key in sample_formats: return sample_formats[key]
-    if sample_format:
-        raise ConfigError(f'`sample_format` ({sample_format!r}) must be one of {", ".join(sample_formats)}')
-    raise SignalFileError(path, f'a {path.suffix or "nameless"} file does not say how its samples are stored.',
-        remedy=f"name the format: open_signals(path, format='cu8') or {', '.join(sample_formats)}.")
-
 def open_recording(
     path, # Raw file
     sample_format:str=None, # 'cu8', 'cs8', 'cs16' or 'cf32'; by the suffix when None
     *,
     name:str=None, # Name of the file inside the data set; the file's name when None
-    iq_order:str='IQ', # 'IQ' or 'QI'
-    sample_rate:float=None, # Hz
+    iq_order:str='IQ', # 'IQ', or 'QI' where Q is stored first
+    sample_rate:float=None, # Hz; None where unknown
 ) -> Recording:
     "Measure a raw file, without reading it."
     path = Path(path)
     fmt = _format_of(path, sample_format)
     try: size = path.stat().st_size
     except OSError as e: raise SignalFileError(path, f'cannot be opened: {e.strerror}.') from e
-    if not size: raise SignalFileError(path, 'the file is empty.', remedy='delete it or record it again.')
+    if not size:
+        raise SignalFileError(path, 'the file is empty.', remedy='delete it or record it again.')
     if size % fmt.size:
+        whole = size - size % fmt.size
         raise SignalFileError(path, f'{size} bytes are no whole number of {fmt.size}-byte samples.',
-            remedy=f'name the right format, or cut the file to {size - size%fmt.size} bytes.')
-    return Recording(path, fmt, size//fmt.size, name or path.name, iq_order=iq_order, sample_rate=sample_rate)
+                              remedy=f'name the right format, or cut the file to {whole} bytes.')
+    return Recording(path, fmt, size//fmt.size, name or path.name, iq_order=iq_order,
+                     sample_rate=sample_rate)
+
+# %% ../../nbs/io/11_recordings.ipynb #453a45a5
+def _format_of(path, sample_format):
+    "The format that is asked for, or that the suffix says."
+    key = sample_format or path.suffix.lower()[1:]
+    if key in sample_formats: return sample_formats[key]
+    known = ', '.join(sample_formats)
+    if sample_format: raise ConfigError(f'`sample_format` ({sample_format!r}) must be one of {known}')
+    raise SignalFileError(path, f'a {path.suffix or "nameless"} file does not say how its samples '
+        'are stored.', remedy=f"name the format: open_signals(path, format='cu8') or {known}.")
 
 # %% ../../nbs/io/11_recordings.ipynb #77c8e738
 class RecordingSource(SignalSource):
@@ -120,15 +137,16 @@ class RecordingSource(SignalSource):
         if (self.count < self.length).any(): self.lengths = self.count
         self.path,self.checks = path or self.recordings[0].path,list(checks)
         self.finite = not any(r.format.is_float for r in self.recordings)
-        self._describe(labels, list(classes), groups, meta or {})
-
-    def _describe(self, labels, classes, groups, meta):
         rates = [r.sample_rate for r in self.recordings]
+        table = self._table(rates, groups) | (meta or {})
+        self.annotate(labels, list(classes), table, rates[0] if len(set(rates)) == 1 else None)
+
+    def _table(self, rates, groups):
+        "What is known of each window: its recording, session, place and sample rate."
         names = np.array([r.name for r in self.recordings], object)
         groups = names if groups is None else np.array(groups, object)
-        table = dict(capture=names[self.which], group=groups[self.which], start=self.start,
-                     sample_rate=np.array(rates, float)[self.which], **meta)
-        self.annotate(labels, classes, table, rates[0] if len(set(rates)) == 1 else None)
+        return dict(capture=names[self.which], group=groups[self.which], start=self.start,
+                    sample_rate=np.array(rates, float)[self.which])
 
     def verify(self):
         "Compare the stored checksums."
@@ -143,19 +161,23 @@ class RecordingSource(SignalSource):
         return out
 
 # %% ../../nbs/io/11_recordings.ipynb #d72ebb68
-_max_gap,_max_run = 2**13, 2**22
+_max_gap = 2**13 # Samples between two windows that are read in vain, at most
+_max_run = 2**22 # Samples of one read, at most
 
 @patch
 def _runs(self:RecordingSource, indices):
+    "Parts of `indices`, as slices, that are read in one go."
     rec,start = self.which[indices], self.start[indices]
     end = start + self.count[indices]
-    new = (np.diff(rec) != 0) | (start[1:] - end[:-1] > _max_gap) | (np.diff(start//_max_run) != 0)
+    far = start[1:] - end[:-1] > _max_gap
+    new = (np.diff(rec) != 0) | far | (np.diff(start//_max_run) != 0)
     cuts = [0, *(np.flatnonzero(new) + 1), len(indices)]
     return [slice(a, b) for a,b in zip(cuts, cuts[1:]) if b > a]
 
 # %% ../../nbs/io/11_recordings.ipynb #d72ebb6x
 @patch
 def _read_run(self:RecordingSource, indices):
+    "Windows that lie in one stretch of one recording."
     start,count = self.start[indices], self.count[indices]
     first,end = start[0], (start + count).max()
     x = self.recordings[self.which[indices[0]]].read(first, end - first)

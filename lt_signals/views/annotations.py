@@ -15,7 +15,7 @@ from sigmf.sigmffile import SigMFFile
 
 from ..core.errors import SignalFileError
 from ..core.files import write_atomically
-from ..io.sigmf import sigmf_meta, sigmf_parts
+from ..io.sigmf import find_sigmf
 from .boxes import make_boxes
 
 # %% ../../nbs/views/08_annotations.ipynb #336f536c
@@ -73,8 +73,8 @@ def read_boxes(
     path, # .sigmf-meta or .sigmf file, or a folder of them
 ) -> pd.DataFrame: # Boxes with label, score, comment; `block` counts the recordings
     "Annotations of SigMF recordings as boxes: seconds from the first sample, Hz from the centre."
-    return make_boxes([r for block,(file,raw,*_) in enumerate(sigmf_parts(Path(path)))
-                       for r in _boxes_of(sigmf_meta(raw, file), file, block)])
+    return make_boxes([r for block,part in enumerate(find_sigmf(Path(path)))
+                       for r in _boxes_of(part.meta, part.file, block)])
 
 # %% ../../nbs/views/08_annotations.ipynb #fdd9ea9x
 def _boxes_of(meta, file, block):

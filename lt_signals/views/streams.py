@@ -19,7 +19,7 @@ from ..core.errors import LTSError, SignalFileError
 from ..io.captures import capture_files
 from ..io.readers import check_reader_options, detect_format, open_signals
 from ..io.recordings import open_recording, Recording, sample_formats
-from ..io.sigmf import sigmf_meta, sigmf_parts, sigmf_segments
+from ..io.sigmf import find_sigmf, sigmf_segments
 from ..io.sources import ArraySource, to_nct
 from .blobs import BlobDetector, BlobSearch
 from .boxes import join_boxes
@@ -90,8 +90,8 @@ def _raw_streams(path, sample_format, sample_rate, iq_order='IQ'):
 # %% ../../nbs/views/07_streams.ipynb #0e1345ey
 def _sigmf_streams(path, sample_format, sample_rate):
     return [_of_recording(rec, sample_rate, capture.get('core:frequency'), first)
-            for file,raw,*part in sigmf_parts(path)
-            for rec,first,capture in sigmf_segments(sigmf_meta(raw, file), *part, file)]
+            for part in find_sigmf(path)
+            for rec,first,capture in sigmf_segments(part)]
 
 # %% ../../nbs/views/07_streams.ipynb #752cfec4
 def _part_of(source, row, start, count):
