@@ -8,7 +8,7 @@ import fastai, fastcore, torch
 import lt_signals
 
 assert 'site-packages' in lt_signals.__file__, f'the checkout was imported, not the installed package: {lt_signals.__file__}'
-apps = {'lt_signals.explain.widgets', 'lt_signals.apps.labeller'} # these need the extra `apps`, which is not installed here,
+apps = {'lt_signals.apps.explorer', 'lt_signals.apps.labeller'} # these need the extra `apps`, which is not installed here,
 extras = {'lt_signals.evaluation.openscores': 'openset', 'lt_signals.models.diffusion': 'diffusion', 'lt_signals.training.diffusion': 'diffusion'} # and these say so
 modules = {m.name for m in pkgutil.walk_packages(lt_signals.__path__, 'lt_signals.') if not m.name.endswith('_modidx')}
 for name in modules - apps - {*extras}: importlib.import_module(name)

@@ -50,7 +50,7 @@ def predicted(words):
 
 
 def test_explorer_in_a_browser(run, tmp_path):
-    start = "import warnings; warnings.simplefilter('ignore')\nfrom lt_signals.explain.widgets import Explorer"
+    start = "import warnings; warnings.simplefilter('ignore')\nfrom lt_signals.apps.explorer import Explorer"
     notebook = write_notebook(tmp_path/'explorer.ipynb', start, f'Explorer({str(run.path)!r}, percent=0)')
     with serve(notebook) as url, page(url, ready='.lts-bars') as tab:
         def choose(label, text): tab.locator('.widget-dropdown', has_text=label).locator('select').select_option(text)

@@ -27,8 +27,9 @@ def run(tmp_path_factory):
 
 def measure(run, folder, kill=None):
     "Measure to a folder, a file a batch; `kill` = (n, whether in the middle of it) ends the process at the n-th file."
-    from lt_signals.explain import pis
-    write, count = pis._write_part, iter(range(1, 1000))
+    from lt_signals.explain import measure as module
+    from lt_signals.runs.open_run import open_run
+    write, count = module._write_part, iter(range(1, 1000))
 
     def write_or_die(*args):
         if kill and next(count) == kill[0]:
@@ -38,9 +39,9 @@ def measure(run, folder, kill=None):
                 os.kill(os.getpid(), signal.SIGKILL)
         write(*args)
 
-    pis._write_part = write_or_die
-    o = pis.open_run(run, 'cpu')
-    return pis.Probe(o.model, percent=[5, 50]).measure_to(folder, o.dl, every=0)
+    module._write_part = write_or_die
+    o = open_run(run, 'cpu')
+    return module.Probe(o.model, percent=[5, 50]).measure_to(folder, o.dl, every=0)
 
 
 @pytest.mark.parametrize('within', [pytest.param(False, marks=pytest.mark.slow), True])

@@ -23,8 +23,7 @@ from ..core.errors import LTSError
 from ..data.targets import ClassTarget, ValueTarget
 from ..evaluation.figures import house_style
 from ..evaluation.multitask import TASKS
-from ..explain.attribution import attributions, show_attribution
-from ..explain.attribution_methods import attribute
+from ..explain.attribution import attribute, attributions, show_attribution
 from ..explain.domains import Pixels, seen_by, TimeWindows
 from ..explain.imputation import imputations
 from ..explain.ranking import orders, rank_pixels, select_first

@@ -7,30 +7,19 @@ __all__ = ['perturb_command', 'PerturbConfig']
 
 # %% ../../nbs/apps/10_perturb.ipynb #0890bad9
 from dataclasses import dataclass
-from typing import List, Optional
 
 from .commands import Command
-from .pis import choose_domain
+from .pis import PerturbationOptions
 from ..core.config import opt
 from ..core.console import is_terminal
 from ..core.runs import RunFolder
 
 # %% ../../nbs/apps/10_perturb.ipynb #475434fe
 @dataclass
-class PerturbConfig:
+class PerturbConfig(PerturbationOptions):
     "What `lts_perturb` reads and writes."
     source:str = opt('experiments/amc_latest', 'run (its test samples), images, or I/Q')
     out:str = opt('perturbed', 'folder; or, for images, a file .h5, whose name gets the suffix')
-    percent:List[float] = opt([1., 2., 3., 4., 5.], 'shares to remove, percent of what is not zero',
-                               low=0, high=100)
-    orders:List[str] = opt(['top', 'bottom', 'random'], 'what goes first: top, bottom, random')
-    domain:Optional[str] = opt(None, 'pixels, time or bands; null: pixels of images, time of I/Q')
-    impute:str = opt('blackout', 'pixels: what takes their place, blackout or noisy_linear')
-    parts:int = opt(32, 'time, bands: number of windows or bands', low=1)
-    seed:int = opt(0, 'seed of random orders and noise', low=0, high=2**32-1)
-    batch_size:int = opt(256, 'samples at a time', low=1)
-    device:str = opt('auto', 'a run: auto, cpu, cuda, cuda:1, mps')
-    plugins:List[str] = opt([], 'own modules to import first: names, or .py files')
 
 # %% ../../nbs/apps/10_perturb.ipynb #475434fx
 def _of_run(c):
@@ -58,7 +47,7 @@ def _perturb(c):
     from lt_signals.explain.perturbed import write_perturbed
     store, rows, see = _samples(c)
     x = store.take(rows[:1])
-    domain = choose_domain(c.domain, x if see is None else see(x), c.impute, c.parts)
+    domain = c.domain_of(x if see is None else see(x))
     out = write_perturbed(store, c.out, c.orders, c.percent, domain, see, rows, c.seed,
                           c.batch_size, progress=is_terminal())
     return f'{len(rows):,} samples, {len(c.orders)*len(c.percent)} perturbations: {out}'
