@@ -134,7 +134,8 @@ def _registry_checks(device):
     yield 'split', _split, ''
     for n in samplers: yield f'sampler {n}', lambda n=n: check_sampler(n), ''
     for n in transforms: yield f'transform {n}', lambda n=n: check_transform(n, device), ''
-    for n in models: yield f'model {n}', lambda n=n: _step(device, n), ''
+    signals = models.where(input='iq') + models.where(input='image')
+    for n in signals: yield f'model {n}', lambda n=n: _step(device, n), ''
     for n in heads: yield f'head {n}', lambda n=n: _step(device, 'ResNet1D', head=n), ''
     for n in losses: yield f'loss {n}', lambda n=n: _loss_step(device, n), ''
     for n in schedules: yield f'schedule {n}', lambda n=n: len(build_scheduler_for_stage(n, 10, 1)) and 'built', ''
