@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['save_state', 'plain', 'load_state', 'rng_state', 'set_rng_state', 'snapshot', 'restore', 'Checkpointer',
-           'starting_at', 'save_weights', 'read_weights', 'load_weights']
+           'save_weights', 'read_weights', 'load_weights']
 
 # %% ../../nbs/training/03_checkpoint.ipynb #cc4b43ae
 import io, random, time
@@ -168,7 +168,7 @@ class Checkpointer(Callback):
     def __init__(self,
         write, # Function of one argument, the snapshot, which also has `seconds` spent in the fit
         every:int=1, # Epochs between checkpoints
-        state:dict=None, # A snapshot to go on from, inside `starting_at(learn, state['epoch'])`
+        state:dict=None, # A snapshot to go on from, with `SignalLearner.fit(start_epoch=state['epoch'])`
     ):
         if every < 1: raise ConfigError(f'`every` ({every}) must be at least 1 epoch')
         self.write, self.every, self.state = write, every, state
@@ -189,23 +189,6 @@ class Checkpointer(Callback):
     def elapsed(self):
         "Seconds spent in this fit, those before the interruption included."
         return self.seconds + time.perf_counter() - self.since
-
-# %% ../../nbs/training/03_checkpoint.ipynb #18fd1670
-@contextmanager
-def starting_at(
-    learn, # A `Learner`
-    epoch:int, # First epoch of the next `fit`, counted from 0
-):
-    "Let `learn.fit` begin at `epoch`; for the epochs before no event fires."
-    def _do_fit():
-        bar = getattr(getattr(learn, 'progress', None), 'mbar', None)
-        if bar: bar.update(0)
-        for i in range(epoch, learn.n_epoch):
-            learn.epoch = i
-            learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
-    learn._do_fit = _do_fit
-    try: yield learn
-    finally: del learn._do_fit
 
 # %% ../../nbs/training/03_checkpoint.ipynb #5931ccc0
 def _module_of(o):

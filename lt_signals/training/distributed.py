@@ -11,6 +11,7 @@ from copy import copy
 
 import torch._dynamo
 from accelerate.utils import broadcast, broadcast_object_list
+from fastai.callback.core import CancelEpochException
 from fastai.distributed import DistributedTrainer
 from fastai.learner import Learner, Recorder
 from fastai.torch_core import num_distrib, rank_distrib
@@ -58,12 +59,13 @@ def _share_of(dl, rank, world_size):
 class ShardedTrainer(DistributedTrainer):
     "Train on the share of this process, with gradients averaged over all of them."
     order = Recorder.order + 1 # after the recorder, before all that decide on what it recorded
-    plain = ddp = whole = share = None
+    plain = ddp = share = all_loaders = None
     def before_fit(self):
         a, dl = self.accelerator, self.dls.train
         self.plain,self.ddp = self.learn.model,a.prepare_model(self.learn.model)
-        self.whole,self.share = dl,shard(dl, a.process_index, a.num_processes)
-        self.dls.loaders[0] = self.share
+        self.share = shard(dl, a.process_index, a.num_processes)
+        self.all_loaders = self.dls
+        self.learn.dls = self.dls.with_train(self.share)
 
     def before_batch(self):
         if self.training: self.learn.model = self.ddp
@@ -79,8 +81,8 @@ class ShardedTrainer(DistributedTrainer):
         "Give model and loader back, after a fit or an error in it."
         if self.ddp is None: return
         self.after_pred()
-        if self.dls.train is self.share: self.dls.loaders[0] = self.whole
-        self.plain = self.ddp = self.whole = self.share = None
+        if self.dls.train is self.share: self.learn.dls = self.all_loaders
+        self.plain = self.ddp = self.share = self.all_loaders = None
         self.accelerator.free_memory()
 
 # %% ../../nbs/training/05_distributed.ipynb #bc5f340c
@@ -133,6 +135,36 @@ def synced_batchnorm(
 class SignalLearner(Learner):
     "A `Learner` whose `distrib_ctx` splits `SignalDL` loaders, on GPUs (nccl) or the CPU (gloo)."
     _distributed = None
+    first_epoch = 0 # Of the fit under way
+    make_loss = None # Function from class counts to the loss, where the loss was given by name
+
+    def fit(self,
+        n_epoch:int, # Epochs of the whole fit
+        lr=None, # Learning rate, or one for each group of parameters
+        wd=None, # Weight decay, or one for each group
+        cbs=None, # Callbacks for this fit
+        reset_opt:bool=False, # Begin with a new optimiser
+        start_epoch:int=0, # First epoch, counted from 0; for those before no event fires
+    ):
+        "Fit as fastai does, from `start_epoch` on."
+        self.first_epoch = start_epoch
+        try: super().fit(n_epoch, lr, wd, cbs, reset_opt)
+        finally: self.first_epoch = 0
+
+    def _do_fit(self):
+        "Run the epochs that are left."
+        bar = self.progress.mbar if hasattr(self, 'progress') and self.first_epoch else None
+        if bar: bar.update(0)
+        for epoch in range(self.first_epoch, self.n_epoch):
+            self.epoch = epoch
+            self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+
+    def remake_loss(self,
+        class_counts, # Training samples per class, shape (n_classes,)
+    ):
+        "Make the loss for other class counts, where it was given by name."
+        if self.make_loss is not None: self.loss_func = self.make_loss(class_counts)
+
     def to_distributed(self,
         sync_bn:bool=True, # On GPUs, BatchNorm over the batches of all processes
         **kwargs, # Passed to `accelerate.Accelerator`: `kwargs_handlers`, …

@@ -6,6 +6,8 @@
 __all__ = ['classifier_learner', 'signal_learner']
 
 # %% ../../nbs/training/06_learner.ipynb #4a980dcf
+from functools import partial
+
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.metrics import accuracy
@@ -20,9 +22,16 @@ from .checkpoint import load_weights
 from .distributed import SignalLearner
 from .optim import build_criterion, build_optimizer
 
+# %% ../../nbs/training/06_learner.ipynb #5c0f2e01
+def _network(dls, name, options):
+    "The model `name` for the samples and classes of `dls`."
+    if head_needs_counts(options.get('head', 'linear')):
+        options = {'class_counts': dls.class_counts, **options}
+    return create_model(name, num_classes=dls.c, in_channels=dls.store.sample_shape[0], **options)
+
 # %% ../../nbs/training/06_learner.ipynb #ffa00d60
 def classifier_learner(
-    dls:DataLoaders, # From `build_dataloaders`; knows `c`, `class_counts` and `train`
+    dls:DataLoaders, # From `build_dataloaders`; knows `c`, `class_counts` and `store`
     model='ResNet1D', # A name of the registry `models`, or a module
     loss='CrossEntropy', # A name of the registry `losses`, or a module
     weights=None, # File of weights to start from, made by `save_weights`
@@ -31,16 +40,14 @@ def classifier_learner(
     cbs=None, # Callbacks for every fit
     **kwargs, # Further arguments of the model: `depth`, `width`, `head`, …
 ) -> Learner: # Ready for `fit` or `fit_stages`
-    "A fastai `Learner` for signals."
-    if isinstance(model, str):
-        x = dls.train.one_batch()[0]
-        if head_needs_counts(kwargs.get('head', 'linear')):
-            kwargs = {'class_counts': dls.class_counts, **kwargs}
-        model = create_model(model, num_classes=dls.c, in_channels=x.shape[1], **kwargs)
+    "A fastai `Learner` for signals or images that belong to classes."
+    if isinstance(model, str): model = _network(dls, model, kwargs)
     elif kwargs: raise ConfigError(f'options {sorted(kwargs)} are for a model given by name')
-    criterion = build_criterion(loss, dls.class_counts, **(loss_options or {}))
+    make_loss = partial(build_criterion, loss, **(loss_options or {}))
     metrics = [accuracy, MacroRecall()] if metrics is None else metrics
-    return signal_learner(dls, model, criterion, weights, metrics, cbs)
+    learn = signal_learner(dls, model, make_loss(dls.class_counts), weights, metrics, cbs)
+    learn.make_loss = make_loss
+    return learn
 
 # %% ../../nbs/training/06_learner.ipynb #ffa00d6x
 def signal_learner(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..core.errors import LTSError
 from ..data.loaders import SignalItems
-from ..io.store import normalize_signals
+from ..io.signal_store import normalize_signals
 from ..io.types import TensorIQ
 
 # %% ../../nbs/training/12_mixed.ipynb #7d1899db
