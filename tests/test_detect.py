@@ -12,7 +12,8 @@ MB = 2**20
 
 RUN = """
 import json, resource, sys
-from lt_signals.apps.detect import DetectConfig, run_detect
+from lt_signals.apps.detect import DetectConfig
+from lt_signals.runs.detections import run_detect
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)
 before = peak()
 run_detect(DetectConfig(sys.argv[1], sys.argv[2], sample_rate=1e6, device='cpu'))

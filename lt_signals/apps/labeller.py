@@ -7,22 +7,31 @@ __all__ = ['LabelFile', 'LabelAnnotations', 'LabelSession', 'draw_crop', 'Labell
 
 # %% ../../nbs/apps/04_labeller.ipynb #65ee9cd4
 import csv, html, io, os
+from functools import partial
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fastcore.basics import patch
+from fastcore.basics import listify, patch
 from matplotlib.figure import Figure
 
-from .detect import write_samples
 from ..core.errors import LTSError, SignalFileError
 from ..core.files import write_atomically
 from ..evaluation.figures import house_style
-from ..views.annotations import box_annotations, write_annotations
+from ..runs.detections import write_samples
+from ..views.annotations import (box_annotations, capture_segment,
+                                          write_annotations)
 from ..views.boxes import make_boxes, show_boxes
 from ..views.crops import CropStore
+
+# %% ../../nbs/apps/04_labeller.ipynb #2ce28c3x
+def _csv(row):
+    "A line of a CSV file."
+    out = io.StringIO()
+    csv.writer(out, lineterminator='\n').writerow(row)
+    return out.getvalue()
 
 # %% ../../nbs/apps/04_labeller.ipynb #1c5ff8e6
 class LabelFile:
@@ -32,9 +41,9 @@ class LabelFile:
         crops:CropStore, # What is labelled; the facts in its `meta` (boxes) go into the file
     ):
         self.path,self.classes,self.meta = Path(path),list(crops.classes),crops.meta
-        self._rows = {} # Class and line of each labelled crop, in order of labelling
         if self.path.suffix.lower() != '.csv': raise LTSError(f'`path` ({path}) must end in .csv')
-        if self.path.exists(): self._open()
+        said = _read_labels(self.path, self.classes, self.meta) if self.path.exists() else {}
+        self._rows = {i: self._row(i, y) for i,y in said.items()} # in order of labelling
 
     def __len__(self): return len(self._rows)
 
@@ -43,126 +52,130 @@ class LabelFile:
         "What has been said."
         return {i: y for i,(y,_) in self._rows.items()}
 
-    def set(self,
-        i:int, # Number of the crop
-        label:int, # Number of its class
-    ):
-        "Label a crop, and write."
-        self._write({**self._without(i), i: self._row(i, label)})
-
-    def remove(self,
-        i:int, # Number of the crop
-    ):
-        "Take a label back, and write."
-        self._write(self._without(i))
-
     @property
     def last(self):
         "The crop labelled last; None where there is none."
         return next(reversed(self._rows), None)
 
+    def _row(self, i, label):
+        "The class of a crop, and its line in the file."
+        return label, _csv([i, self.classes[label], *self.meta.iloc[i]])
+
+    def _write(self, rows):
+        "Write rows; only what is on disk counts as said."
+        head = _csv(['crop', 'label', *self.meta])
+        write_atomically(self.path, head + ''.join(line for _,line in rows.values()))
+        self._rows = rows
+
 # %% ../../nbs/apps/04_labeller.ipynb #2ce28c31
 @patch
-def _row(self:LabelFile, i, label):
-    return label, _csv([i, self.classes[label], *self.meta.iloc[i]])
-
-# %% ../../nbs/apps/04_labeller.ipynb #2ce28c3x
-@patch
-def _without(self:LabelFile, i): return {k: row for k,row in self._rows.items() if k != i}
+def remove(self:LabelFile,
+    i:int, # Number of the crop
+):
+    "Take a label back, and write."
+    self._write({k: row for k,row in self._rows.items() if k != i})
 
 # %% ../../nbs/apps/04_labeller.ipynb #2ce28c3y
 @patch
-def _write(self:LabelFile, rows):
-    "Write rows; only what is on disk counts as said."
-    head = _csv(['crop', 'label', *self.meta])
-    write_atomically(self.path, head + ''.join(line for _,line in rows.values()))
-    self._rows = rows
-
-def _csv(row):
-    "A line of a CSV file."
-    out = io.StringIO()
-    csv.writer(out, lineterminator='\n').writerow(row)
-    return out.getvalue()
+def set(self:LabelFile,
+    i:int, # Number of the crop
+    label:int, # Number of its class
+):
+    "Label a crop, and write."
+    others = {k: row for k,row in self._rows.items() if k != i}
+    self._write({**others, i: self._row(i, label)})
 
 # %% ../../nbs/apps/04_labeller.ipynb #2ce28c3z
-@patch
-def _open(self:LabelFile):
-    "Read the labels, refusing those of other crops."
-    def bad(problem, remedy='give the crops it was made with, or another `path`.', field=''):
-        return SignalFileError(self.path, problem, field=field, remedy=remedy)
-    try: t = pd.read_csv(self.path, dtype={'label': str}, encoding='utf-8')
+def _read_labels(path, classes, meta):
+    "Class number of each labelled crop of a file, in its order."
+    try: t = pd.read_csv(path, dtype={'label': str}, encoding='utf-8')
     except (ValueError, OSError) as e:
-        raise bad(f'is no table of labels ({e}).', 'move it away.') from e
-    n, columns = len(self.meta), ['crop', 'label', *map(str, self.meta)]
+        raise SignalFileError(path, f'is no table of labels ({e}).', remedy='move it away.') from e
+    _check_labels(path, t, classes, meta)
+    return {int(i): classes.index(c) for i,c in zip(t.crop, t.label)}
+
+# %% ../../nbs/apps/04_labeller.ipynb #1476c6cb
+def _check_labels(path, t, classes, meta):
+    "Refuse a table that is not one of labels of these crops."
+    bad = partial(SignalFileError, path, remedy=_other_crops)
+    n,columns = len(meta),['crop', 'label', *map(str, meta)]
     if list(t) != columns:
         raise bad(f'has the columns {", ".join(t)}; these crops have {", ".join(columns)}.')
     if not len(t): return # every answer was taken back
     if t.crop.dtype.kind != 'i' or not t.crop.between(0, n-1).all() or t.crop.duplicated().any():
         raise bad(f'does not number crops from 0 to {n-1}, each once.', field='crop')
-    if lost := sorted({*t.label.astype(str)} - {*self.classes}):
-        raise bad(f'{lost[0]!r} is none of the classes {", ".join(self.classes)}.', field='label')
-    for c in self.meta:
-        here, there = self.meta[c].to_numpy()[t.crop], t[c].to_numpy()
-        numbers = here.dtype.kind in 'if' and there.dtype.kind in 'if'
-        same = (np.isclose(here, there, equal_nan=True) if numbers else
-                here.astype(str) == there.astype(str))
-        if not same.all():
-            k = int(np.argmin(same))
-            raise bad(f'labels other crops: number {t.crop[k]} has {there[k]} there, {here[k]} '
-                      'here.', field=str(c))
-    self._rows = {int(i): self._row(int(i), self.classes.index(c)) for i,c in zip(t.crop, t.label)}
+    if lost := sorted({*t.label.astype(str)} - {*classes}):
+        raise bad(f'{lost[0]!r} is none of the classes {", ".join(classes)}.', field='label')
+    for c in meta: _check_same(path, c, t, meta[c].to_numpy()[t.crop])
+
+# %% ../../nbs/apps/04_labeller.ipynb #444941b0
+_other_crops = 'give the crops it was made with, or another `path`.'
+
+def _check_same(path, column, t, here):
+    "Refuse a column of facts that is not that of the crops, `here`."
+    there = t[column].to_numpy()
+    numbers = here.dtype.kind in 'if' and there.dtype.kind in 'if'
+    same = (np.isclose(here, there, equal_nan=True) if numbers else
+            here.astype(str) == there.astype(str))
+    if same.all(): return
+    k = int(np.argmin(same))
+    problem = f'labels other crops: number {t.crop[k]} has {there[k]} there, {here[k]} here.'
+    raise SignalFileError(path, problem, field=str(column), remedy=_other_crops)
 
 # %% ../../nbs/apps/04_labeller.ipynb #3476f8dd
+def _check_places(streams, of, meta):
+    "Refuse recordings in which the crops have no place."
+    if len(of) and not 0 <= of.min() <= of.max() < len(streams):
+        raise LTSError(f'`streams` has {len(streams)} recordings; the crops are of number '
+                       f'{of.min()} to {of.max()}')
+    if unknown := [s.name for s in streams if not s.sample_rate]:
+        raise LTSError(f'`streams`: {unknown[0]} does not say its sample rate; open it with '
+                       '`sample_rate=…`')
+    if missing := [c for c in ('t_start', 't_stop', 'f_low', 'f_high') if c not in meta]:
+        raise LTSError(f'`crops` has no {missing[0]} in `meta`; crops of `find_crops` have, and '
+                       'without it there is no place in `streams`')
+
+# %% ../../nbs/apps/04_labeller.ipynb #20223d66
 class LabelAnnotations:
     "Labels as SigMF annotations, a pair of files for each recording."
     def __init__(self,
         labels:LabelFile, # The labels; `meta` has a column `stream` where there are several
         streams:list, # `Stream`s, in the order of their numbers
     ):
-        self.labels,self.streams,self.folder = labels,list(streams),labels.path.with_suffix('')
-        n, meta = len(self.streams), labels.meta
+        self.labels,self.streams = labels,list(streams)
+        self.folder,meta = labels.path.with_suffix(''),labels.meta
         self.of = meta['stream'].to_numpy() if 'stream' in meta else np.zeros(len(meta), int)
-        if len(self.of) and not 0 <= self.of.min() <= self.of.max() < n:
-            raise LTSError(f'`streams` has {n} recordings; the crops are of number {self.of.min()} '
-                           f'to {self.of.max()}')
-        if unknown := [s.name for s in self.streams if not s.sample_rate]:
-            raise LTSError(f'`streams`: {unknown[0]} does not say its sample rate; open it with '
-                           '`sample_rate=…`')
-        if missing := [c for c in ('t_start', 't_stop', 'f_low', 'f_high') if c not in meta]:
-            raise LTSError(f'`crops` has no {missing[0]} in `meta`; crops of `find_crops` have, and '
-                           'without it there is no place in `streams`')
+        _check_places(self.streams, self.of, meta)
         files = [(str(s.path), s.name) for s in self.streams]
         self.file = [files.index(f) for f in files] # Streams of one recording share a file
-        self._types = {}
+        self._types = {} # SigMF's name of the samples of each file that is written
         for i in sorted({self.file[k] for k in self.of[list(labels.numbers)]}): self.write(i)
-
-    def write(self,
-        stream:int, # Number of the stream whose labels changed
-    ):
-        "Write the annotations of its recording."
-        i = self.file[stream]
-        members = [k for k,f in enumerate(self.file) if f == i]
-        parts = [self.streams[k] for k in members]
-        target = self.folder/''.join('_' if c in '.[]' else c for c in parts[0].name)
-        if i not in self._types:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._types[i] = write_samples(parts, f'{target}.sigmf-data')
-        write_annotations(f'{target}.sigmf-meta', [n for k in members for n in self._notes(k)],
-                          self._types[i], parts[0].sample_rate, [_capture(p) for p in parts],
-                          description=f'Labels of crops of {parts[0].name}')
 
     def _notes(self, k):
         "Annotations of one stream."
-        held, s = self.labels.numbers, self.streams[k]
+        held,s = self.labels.numbers,self.streams[k]
         i = [i for i in held if self.of[i] == k]
         if not i: return []
         boxes = self.labels.meta.iloc[i].assign(label=[self.labels.classes[held[j]] for j in i])
         return box_annotations(boxes, s.sample_rate, s.center_freq, s.first)
 
-def _capture(stream):
-    "A segment of a recording, as SigMF has it."
-    place = {'core:sample_start': stream.first}
-    return place if stream.center_freq is None else place | {'core:frequency': stream.center_freq}
+# %% ../../nbs/apps/04_labeller.ipynb #da870391
+@patch
+def write(self:LabelAnnotations,
+    stream:int, # Number of the stream whose labels changed
+):
+    "Write the annotations of its recording."
+    i = self.file[stream]
+    members = [k for k,f in enumerate(self.file) if f == i]
+    parts = [self.streams[k] for k in members]
+    target = self.folder/''.join('_' if c in '.[]' else c for c in parts[0].name)
+    if i not in self._types:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._types[i] = write_samples(parts, f'{target}.sigmf-data')
+    notes = [n for k in members for n in self._notes(k)]
+    captures = [capture_segment(p.first, p.center_freq) for p in parts]
+    write_annotations(f'{target}.sigmf-meta', notes, self._types[i], parts[0].sample_rate, captures,
+                      description=f'Labels of crops of {parts[0].name}')
 
 # %% ../../nbs/apps/04_labeller.ipynb #ca3ae244
 class LabelSession:
@@ -174,10 +187,10 @@ class LabelSession:
         streams=None, # The recordings, `Stream`s or one: labels become SigMF annotations too
     ):
         self.crops,self.file = crops,LabelFile(path, crops)
-        self.streams = list(streams) if isinstance(streams, (list, tuple)) else [streams]
-        if streams is None: self.streams = []
+        self.streams = listify(streams)
         self.notes = LabelAnnotations(self.file, self.streams) if self.streams else None
-        self.scores,self._done = None,[]
+        self.scores = None
+        self._done = [] # What was done in this session, to be undone
         self.rescore(detector)
 
     @property
@@ -192,23 +205,30 @@ class LabelSession:
         if len(self.file): y[list(self.file.numbers)] = list(self.file.numbers.values())
         return y
 
-    def store(self) -> CropStore: # The labelled crops, as `train_detector` wants them
-        "What has been labelled so far."
-        i = np.array(list(self.file.numbers), np.int64)
-        if not len(i): raise LTSError('nothing is labelled yet')
-        known = self.crops.subset(i)
-        return CropStore(known.take(range(len(i))), self.labels[i], known.classes, known.meta)
+    def _note(self, i):
+        "Write the annotations of the recording of a crop."
+        if self.notes: self.notes.write(self.notes.of[i])
 
-    def rescore(self,
-        detector=None, # A `Detector`; None keeps the order of the store
-    ):
-        "Sort the crops without label, the most uncertain first."
-        left = np.flatnonzero(self.labels < 0)
-        if detector is not None:
-            self.scores = detector.score(self.crops.take(np.arange(len(self.crops))))
-            certainty = np.abs(self.scores[left] - detector.threshold)
-            left = left[np.argsort(certainty, kind='stable')]
-        self.queue = left.tolist()
+# %% ../../nbs/apps/04_labeller.ipynb #2c9b4dc8
+@patch
+def rescore(self:LabelSession,
+    detector=None, # A `Detector`; None keeps the order of the store
+):
+    "Sort the crops without label, the most uncertain first."
+    left = np.flatnonzero(self.labels < 0)
+    if detector is not None:
+        self.scores = detector.score(self.crops.take(np.arange(len(self.crops))))
+        certainty = np.abs(self.scores[left] - detector.threshold)
+        left = left[np.argsort(certainty, kind='stable')]
+    self.queue = left.tolist()
+
+# %% ../../nbs/apps/04_labeller.ipynb #b697102f
+@patch
+def store(self:LabelSession) -> CropStore: # The labelled crops, in order of labelling
+    "What has been labelled so far."
+    i = np.array(list(self.file.numbers), np.int64)
+    if not len(i): raise LTSError('nothing is labelled yet')
+    return self.crops.subset(i).relabelled(self.labels[i], self.crops.classes)
 
 # %% ../../nbs/apps/04_labeller.ipynb #d0340861
 @patch
@@ -225,7 +245,7 @@ def label(self:LabelSession,
     self.file.set(i, int(label))
     self.queue.pop(0)
     self._done.append(('label', i))
-    if self.notes: self.notes.write(self.notes.of[i])
+    self._note(i)
 
 # %% ../../nbs/apps/04_labeller.ipynb #d034086x
 @patch
@@ -239,12 +259,12 @@ def skip(self:LabelSession):
 @patch
 def undo(self:LabelSession):
     "Take back the last answer, and ask again; without one, nothing happens."
-    what, i = self._done[-1] if self._done else ('label', self.file.last)
+    what,i = self._done[-1] if self._done else ('label', self.file.last)
     if i is None: return
     if what == 'label': self.file.remove(i)
     self._done = self._done[:-1]
     self.queue = [i, *(k for k in self.queue if k != i)]
-    if self.notes and what == 'label': self.notes.write(self.notes.of[i])
+    if what == 'label': self._note(i)
 
 # %% ../../nbs/apps/04_labeller.ipynb #fc0337a6
 def draw_crop(
@@ -253,7 +273,8 @@ def draw_crop(
 ) -> Figure: # The crop; beside it the time around it, where the recordings are known
     "The crop in question, and where it lies."
     with house_style():
-        fig, wide = Figure(figsize, layout='constrained'), (1, 2.2) if session.streams else (1,)
+        fig = Figure(figsize, layout='constrained')
+        wide = (1, 2.2) if session.streams else (1,)
         axs = fig.subplots(1, len(wide), squeeze=False, width_ratios=wide)[0]
         i = session.current
         if i is None:
@@ -268,7 +289,8 @@ def draw_crop(
 # %% ../../nbs/apps/04_labeller.ipynb #fc0337ax
 def _draw_around(session, i, ax, around=4., least=128):
     "The recording around a crop: `around` times its length, and at least `least` windows."
-    box, stream = session.crops.meta.iloc[i], session.streams[session.notes.of[i]]
+    box = session.crops.meta.iloc[i]
+    stream = session.streams[session.notes.of[i]]
     room = max(around*(box.t_stop - box.t_start), least*256/stream.sample_rate)
     spec = stream.spectrogram(max(box.t_start - room, 0), min(box.t_stop + room, stream.duration),
                               max_frames=600)
@@ -286,6 +308,7 @@ def _widgets():
     import ipywidgets
     return ipywidgets
 
+# %% ../../nbs/apps/04_labeller.ipynb #6830a0a2
 def _keys(classes):
     "First letters of the classes, or their numbers where letters would not do."
     letters = [c[:1].lower() for c in classes]
@@ -316,14 +339,16 @@ class Labeller:
         "The labelled crops, for `train_detector`."
         return self.session.store()
 
-    def rescore(self,
-        detector, # A `Detector`
-    ):
-        "Show next what this detector is least sure of."
-        self.session.rescore(detector)
-        self.draw()
-
     def _repr_mimebundle_(self, **kwargs): return self.ui._repr_mimebundle_(**kwargs)
+
+# %% ../../nbs/apps/04_labeller.ipynb #f3ae7c6a
+@patch
+def rescore(self:Labeller,
+    detector, # A `Detector`
+):
+    "Show next what this detector is least sure of."
+    self.session.rescore(detector)
+    self.draw()
 
 # %% ../../nbs/apps/04_labeller.ipynb #60a63c5d
 @patch
@@ -333,18 +358,26 @@ def _build(self:Labeller, w):
     told = ', '.join(f'{k} {c}' for k,c in self.keys.items())
     self.line = w.Text(placeholder=f'click here, then type: {told}, space skip, backspace undo',
                        layout=w.Layout(width='100%'), continuous_update=True)
-    def button(text, style, act, *args):
-        b = w.Button(description=text, button_style=style, layout=w.Layout(width='auto'))
-        b.on_click(lambda _: act(*args))
-        return b
-    self.buttons = [button(f'{c} ({k})', style, self._type, k)
-                    for (k, c),style in zip(self.keys.items(), cycle(('danger', 'success')))]
-    self.buttons += [button('skip (space)', '', self._type, ' '),
-                     button('undo (backspace)', 'warning', self.undo)]
+    self.line.observe(self._typed, 'value')
+    self.buttons = self._make_buttons(w)
     self.bar = w.IntProgress(max=len(self.session.crops), layout=w.Layout(width='30%'))
     self.said = w.HTML()
-    self.line.observe(self._typed, 'value')
     self.ui = w.VBox([self.image, w.HBox([*self.buttons, self.bar, self.said]), self.line])
+
+# %% ../../nbs/apps/04_labeller.ipynb #c1e25721
+@patch
+def _make_buttons(self:Labeller, w):
+    "A button for each class, one to skip and one to undo."
+    def button(text, style, act):
+        "A button that calls `act`."
+        b = w.Button(description=text, button_style=style, layout=w.Layout(width='auto'))
+        b.on_click(lambda _: act())
+        return b
+    styles = cycle(('danger', 'success'))
+    answers = [button(f'{c} ({k})', style, partial(self._type, k))
+               for (k, c),style in zip(self.keys.items(), styles)]
+    return [*answers, button('skip (space)', '', partial(self._type, ' ')),
+            button('undo (backspace)', 'warning', self.undo)]
 
 # %% ../../nbs/apps/04_labeller.ipynb #60a63c5x
 @patch
@@ -393,9 +426,10 @@ def undo(self:Labeller):
 @patch
 def draw(self:Labeller):
     "Show the current crop, and how far the work has come."
-    s, png = self.session, io.BytesIO()
+    s,png = self.session,io.BytesIO()
     draw_crop(s).savefig(png, dpi=80)
-    self.image.value,self.bar.value = png.getvalue(),len(s.file)
+    self.image.value = png.getvalue()
+    self.bar.value = len(s.file)
     counts = np.bincount(s.labels[s.labels >= 0], minlength=len(s.crops.classes))
     told = ', '.join(f'{n} {c}' for n,c in zip(counts, s.crops.classes))
     self.said.value = f'{len(s.file)} of {len(s.crops)} labelled: {told}; in {s.file.path.name}'
