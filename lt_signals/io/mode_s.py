@@ -20,13 +20,14 @@ from .recordings import open_recording, Recording, RecordingSource
 
 # %% ../../nbs/io/18_mode_s.ipynb #34ab80be
 try: from pyModeS import util
-except ImportError: import pyModeS as util # pyModeS 2, the last for Python 3.10, has the functions at the top
+except ImportError: import pyModeS as util # pyModeS 2, the last for Python 3.10, has them at the top
 
 # %% ../../nbs/io/18_mode_s.ipynb #43ee9ce4
 _grid,_chip = 12e6, 6                # interpolated rate in Hz, positions a chip (0.5 µs)
 _pulses = 0, 2, 7, 9                 # pulses of the preamble (ICAO Annex 10 vol. IV, 3.1.2.2.1)
 _long = (16 + 2*112)*_chip           # positions of a long message
 
+# %% ../../nbs/io/18_mode_s.ipynb #b583e66c
 def chip_magnitudes(
     iq:np.ndarray, # float32, shape (time, 2)
     sample_rate:float, # Hz, at least 2e6
@@ -40,15 +41,16 @@ def chip_magnitudes(
 
 # %% ../../nbs/io/18_mode_s.ipynb #f194b768
 def preamble_score(
-    chips:np.ndarray, # As from `chip_magnitudes`
+    chips:np.ndarray, # Magnitudes on the grid of 12 MHz, from `chip_magnitudes`
 ) -> np.ndarray: # float32; one for each position where a long message still fits
     "How much the four pulses of a preamble stand out: 3 for a clean one, about 0 for noise."
     n = max(len(chips) - _long, 0)
     windows = [chips[k*_chip:k*_chip + n] for k in range(16)]
     return sum(windows[k] for k in _pulses)*4/np.maximum(sum(windows), 1e-20) - 1
 
+# %% ../../nbs/io/18_mode_s.ipynb #b822d2d4
 def slice_bits(
-    chips:np.ndarray, # As from `chip_magnitudes`
+    chips:np.ndarray, # Magnitudes on the grid of 12 MHz, from `chip_magnitudes`
     at:np.ndarray, # Starts of preambles on the grid, shape (k,)
 ) -> np.ndarray: # bool, shape (k, 112)
     "Pulse-position bits: 1 where the first chip of a pair is the louder."
@@ -63,6 +65,7 @@ def _bit_remainders(n_bits):
 
 _remainders = {n: _bit_remainders(n) for n in (56, 112)}
 
+# %% ../../nbs/io/18_mode_s.ipynb #b74dff1a
 def parity_remainder(
     bits:np.ndarray, # bool, shape (k, 56) or (k, 112)
 ) -> np.ndarray: # int64, shape (k,)
@@ -71,8 +74,8 @@ def parity_remainder(
     return odd@(1 << np.arange(24))
 
 # %% ../../nbs/io/18_mode_s.ipynb #59973160
-_clean = {11: 56, 17: 112, 18: 112}
-_overlaid = {4: 56, 5: 56, 20: 112, 21: 112}
+_clean = {11: 56, 17: 112, 18: 112} # Formats with the address in the open, and their bits
+_overlaid = {4: 56, 5: 56, 20: 112, 21: 112} # Formats with the address laid over the parity
 
 def _decode(chips, at, score, known, threshold):
     "Rows (position, message, score) of the candidates that pass; adds clean addresses to `known`."
@@ -95,36 +98,38 @@ def find_messages(
     block:int=2**18, # Samples read at a time
 ) -> pd.DataFrame: # time_s (start of the preamble), message (hex), score, level_db; one row a message
     "Mode S messages of a recording, in order of time."
-    known,rows = set(),[]
-    overlap = int(np.ceil((_long + 2*_chip)/_grid*rec.sample_rate)) + 32 # message, filter's edge
+    known,rows,rate = set(),[],rec.sample_rate
+    overlap = int(np.ceil((_long + 2*_chip)/_grid*rate)) + 32 # message, filter's edge
     floor = noise_floor(block_power(rec), rec.format.quantum)
     for first in range(0, max(rec.n - overlap, 1), block):
         iq = rec.read(first, min(block + overlap, rec.n - first))
         _refuse_nan(iq, rec, first)
-        chips = chip_magnitudes(iq, rec.sample_rate)
+        chips = chip_magnitudes(iq, rate)
         score = preamble_score(chips)
         for at in _batches(np.flatnonzero(score > threshold)):
-            rows += [((first + .5)/rec.sample_rate + (t - .5)/_grid, m, s, _level(chips, t, m, floor))
+            rows += [((first + .5)/rate + (t - .5)/_grid, m, s, _level(chips, t, m, floor))
                      for t,m,s in _decode(chips, at, score[at], known, threshold)]
     return _merge(pd.DataFrame(rows, columns=['time_s', 'message', 'score', 'level_db']))
 
+# %% ../../nbs/io/18_mode_s.ipynb #654db145
 def _batches(at, size=2**15): return [at[i:i + size] for i in range(0, len(at), size)]
 
 def _refuse_nan(iq, rec, first):
+    "A sample that is no number is an error, and named."
     bad = ~np.isfinite(iq).all(1)
     if bad.any():
         raise SignalFileError(rec.path, 'a sample is NaN or infinite.', remedy='clean the recording.',
                               field=f'sample {first + int(bad.argmax())}')
 
 # %% ../../nbs/io/18_mode_s.ipynb #dbdf589f
-def _duration(message):
-    return 8e-6 + 4e-6*len(message)      # preamble, and a microsecond a bit
+def _duration(message): return 8e-6 + 4e-6*len(message) # Preamble, and a microsecond a bit
 
 def _level(chips, at, message, floor):
     "Power of the pulses over the noise floor, dB."
     pair = chips[at + (16 + np.arange(8*len(message)))*_chip].reshape(-1, 2)
     return 10*np.log10(max(np.square(pair.max(1)).mean(), 1e-30)/floor)
 
+# %% ../../nbs/io/18_mode_s.ipynb #59793886
 def _merge(rows):
     "One row a message, and no two messages at once."
     rows = rows.sort_values(['message', 'time_s'], ignore_index=True)
@@ -148,26 +153,32 @@ def read_modes(
     *,
     threshold:float=.5, # Least `preamble_score` of a candidate; lower finds weaker messages, slowly
     margin:float=4e-6, # Seconds kept before the preamble and after 120 µs
-) -> RecordingSource: # Windows labelled by address; `meta` has time_s, level_db, message, df, address
+) -> RecordingSource: # Windows labelled by address; `meta`: time_s, level_db, message, df, address
     "Mode S bursts of a recording, labelled by the ICAO address."
     if sample_rate is None or not sample_rate >= 2e6:
         raise ConfigError(f'`sample_rate` ({sample_rate}) must be given in Hz, at least 2e6')
     if threshold <= 0 or margin < 0:
-        raise ConfigError(f'`threshold` ({threshold}) must be positive, `margin` ({margin}) not negative')
+        raise ConfigError(f'`threshold` ({threshold}) must be positive, `margin` ({margin}) not '
+                          'negative')
     rec = open_recording(path, iq_format, iq_order=iq_order, sample_rate=sample_rate)
     found = find_messages(rec, threshold)
-    if not len(found): raise SignalFileError(path, f'no clean Mode S message in {rec.n/sample_rate:.3g} s.',
-        remedy='check `sample_rate`, `iq_format` and `iq_order`, and that the receiver was tuned to 1090 MHz.')
+    if not len(found):
+        raise SignalFileError(path, f'no clean Mode S message in {rec.n/sample_rate:.3g} s.',
+            remedy='check `sample_rate`, `iq_format` and `iq_order`, and that the receiver was tuned '
+                   'to 1090 MHz.')
     return _burst_source(rec, found, margin)
 
+# %% ../../nbs/io/18_mode_s.ipynb #93a6b08b
 def _burst_source(rec, found, margin):
+    "A window around each message that was found, labelled by its address."
     address = [util.icao(m).lower() for m in found.message]
     length = int(np.ceil((120e-6 + 2*margin)*rec.sample_rate))
     start = np.floor((found.time_s.to_numpy() - margin)*rec.sample_rate).astype(int).clip(0)
     classes = sorted(set(address))
     meta = dict(time_s=found.time_s, level_db=found.level_db, message=found.message,
                 df=[util.df(m) for m in found.message], address=address)
-    return RecordingSource([rec], np.zeros(len(start), int), start, np.minimum(length, rec.n - start), length,
+    return RecordingSource([rec], np.zeros(len(start), int), start,
+                           np.minimum(length, rec.n - start), length,
                            [classes.index(a) for a in address], classes, meta=meta, path=rec.path)
 
 # %% ../../nbs/io/18_mode_s.ipynb #6b6bd614
@@ -177,7 +188,7 @@ def show_burst(
     n_bits:int=32, # Bits to show
     ax=None, # Axes to draw on
 ):
-    "Magnitude of a burst over time, with its preamble and decoded bits."
+    "Draw the magnitude of a burst over time, with its preamble and decoded bits; returns the axes."
     ax = ax or plt.subplots(figsize=(7, 2.5))[1]
     row,iq = store.meta.iloc[i], np.asarray(store.take([i]))[0]
     mag = np.hypot(*iq)
@@ -186,6 +197,6 @@ def show_burst(
     ax.axvspan(0, 8, color='#E69F00', alpha=.25, lw=0)
     for k,b in enumerate(util.hex2bin(row.message)[:n_bits]):
         ax.text(8.5 + k, mag.max()*1.08, b, ha='center', fontsize=7)
-    ax.set(xlim=(-2, 8 + n_bits), ylim=(0, mag.max()*1.2), xlabel='time from preamble (µs)', ylabel='magnitude',
-           title=f'{row.address}, DF {row.df}')
+    ax.set(xlim=(-2, 8 + n_bits), ylim=(0, mag.max()*1.2), xlabel='time from preamble (µs)',
+           ylabel='magnitude', title=f'{row.address}, DF {row.df}')
     return ax

@@ -23,10 +23,10 @@ from .store import index_blocks
 def write_signals(
     x, # `SignalStore` (written as it delivers), or signals as for `SignalStore.from_arrays`
     path, # `.h5`, `.hdf5`, `.npy` (with a `.json` beside it for the labels), `.npz` or `.mat` (v5)
-    labels=None, # As for `SignalStore.from_arrays`; not with a store
-    classes=None, # Class names in order; not with a store
-    meta=None, # Columns; not with a store
-    sample_rate:float=None, # Hz; not with a store
+    labels=None, # Class numbers, one-hot rows or names, with an array; a store has its own
+    classes=None, # Class names in order, with an array; a store has its own
+    meta=None, # Columns of n values, with an array; a store has its own
+    sample_rate:float=None, # Hz, with an array; a store has its own
 ) -> Path: # `path`
     "Write signals, labels and facts so that `open_signals` reads them; whole or not at all."
     given = dict(labels=labels, classes=classes, meta=meta, sample_rate=sample_rate)
@@ -55,13 +55,13 @@ def _facts(store) -> dict:
 
 # %% ../../nbs/io/19_write.ipynb #b5b6ddcx
 def _signal_blocks(store):
-    for i in index_blocks(len(store), 4*store.n_channels*store.target_length):
-        yield store.take(i).cpu().numpy()
+    "All signals of a store, some at a time: float32 (k, channels, time)."
+    for i in index_blocks(len(store), store.sample_bytes): yield store.take(i).cpu().numpy()
 
 # %% ../../nbs/io/19_write.ipynb #b5b6ddcy
 def _write_npy_stream(store, f) -> int:
     "Stream an `.npy` array to `f`; the CRC-32 of its data."
-    shape,crc = (len(store), store.n_channels, store.target_length), 0
+    shape,crc = (len(store), *store.sample_shape), 0
     npy_format.write_array_header_1_0(f, dict(descr='<f4', fortran_order=False, shape=shape))
     for b in _signal_blocks(store):
         b = b.astype('<f4', copy=False)
@@ -71,8 +71,9 @@ def _write_npy_stream(store, f) -> int:
 
 # %% ../../nbs/io/19_write.ipynb #728a2ec1
 def _write_h5(store, tmp, path):
+    "Signals as one contiguous dataset, facts beside it."
     with h5py.File(tmp, 'w') as f:
-        ds = f.create_dataset('signals', (len(store), store.n_channels, store.target_length), '<f4')
+        ds = f.create_dataset('signals', (len(store), *store.sample_shape), '<f4')
         start,crc = 0,0
         for b in _signal_blocks(store):
             ds[start:start+len(b)] = b
@@ -83,15 +84,16 @@ def _write_h5(store, tmp, path):
 
 # %% ../../nbs/io/19_write.ipynb #728a2ecx
 def _write_npy(store, tmp, path):
+    "Signals as one array, facts as JSON in a file of the same name."
     with open(tmp, 'wb') as f: crc = _write_npy_stream(store, f)
+    meta = {str(k): json.loads(v.to_json(orient='values')) for k,v in store.meta.items()}
     facts = dict(crc32=crc, labels=store.labels.tolist(), classes=store.classes,
-                 sample_rate=store.sample_rate,
-                 meta={str(k): json.loads(v.to_json(orient='values'))
-                       for k,v in store.meta.items()})
+                 sample_rate=store.sample_rate, meta=meta)
     with atomic_path(path.with_suffix('.json')) as p: p.write_text(json.dumps(facts), 'utf-8')
 
 # %% ../../nbs/io/19_write.ipynb #728a2ecy
 def _write_npz(store, tmp, path):
+    "Signals and facts as arrays in a zip file."
     with zipfile.ZipFile(tmp, 'w', zipfile.ZIP_STORED) as z:
         with z.open('signals.npy', 'w', force_zip64=True) as f: _write_npy_stream(store, f)
         for k,v in _facts(store).items():
@@ -99,18 +101,24 @@ def _write_npz(store, tmp, path):
 
 # %% ../../nbs/io/19_write.ipynb #728a2ecz
 def _write_mat(store, tmp, path):
-    if 4*len(store)*store.n_channels*store.target_length >= 2**31:
+    "Signals and facts as variables of a v5 file."
+    if len(store)*store.sample_bytes >= 2**31:
         raise LTSError('`path`: a `.mat` (v5) variable holds 2 GiB at most; '
                        'write `.h5`, which MATLAB reads too')
     facts = {k: v.astype(object) if v.dtype.kind == 'U' else v for k,v in _facts(store).items()}
     meta = {k[5:]: facts.pop(k) for k in list(facts) if k.startswith('meta/')}
+    _check_names(meta)
+    if meta: facts['meta'] = meta
+    signals = store.take(range(len(store))).cpu().numpy()
+    with open(tmp, 'wb') as f:
+        savemat(f, dict(signals=signals, **facts), do_compression=True, oned_as='column')
+
+# %% ../../nbs/io/19_write.ipynb #c29a6efc
+def _check_names(meta):
+    "Refuse columns whose names MATLAB would not take."
     if long := [k for k in meta if not k.isidentifier() or len(k) > 31 or k.startswith('_')]:
         raise LTSError(f'`meta` column {long[0]!r} is no MATLAB name of at most 31 letters; '
                        'rename it or write `.h5`')
-    with open(tmp, 'wb') as f:
-        savemat(f, dict(signals=store.load().take(range(len(store))).numpy(), **facts,
-                        **(dict(meta=meta) if meta else {})),
-                do_compression=True, oned_as='column')
 
 # %% ../../nbs/io/19_write.ipynb #728a2ecw
 _writers = {'.h5': _write_h5, '.hdf5': _write_h5, '.npy': _write_npy, '.npz': _write_npz,
