@@ -502,9 +502,8 @@ def check_open_score(
     alike = partial(torch.allclose, rtol=1e-3, atol=1e-5)
     _fail_if(not alike(first.score(half), s[::2]), who, 'a signal depends on the others of its batch')
     again = create_open_score(name)
-    again.fit(_only(known, again.keeps), None)
-    again.stats = first.stats
-    _fail_if(not alike(again.score(seen), s), who, '`keeps` and `stats` are not all that it needs')
+    again.refit(_only(known, again.keeps), first.stored())
+    _fail_if(not alike(again.score(seen), s), who, '`keeps` and `stores` are not all that it needs')
     counts = class_counts_of(known.labels, known.logits.shape[1])
     none, one = (_adjusted_scores(name, [*counts[:-1], n], known, valid, seen) for n in (0, 1))
     _fail_if(not alike(none, one), who, 'a class without samples is not one with a single sample')

@@ -10,9 +10,11 @@ __all__ = ['open_scores', 'Evidence', 'collect_evidence', 'reference_evidence', 
 # %% ../../nbs/evaluation/09_evidence.ipynb #b9e53ef5
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from sklearn.metrics import auc, average_precision_score, roc_curve
 from torch import nn, Tensor
 
@@ -20,9 +22,9 @@ from ..core.counts import class_groups
 from ..core.errors import LTSError
 from ..core.registry import Registry
 from .diagnostics import spread_samples
-from .figures import GROUP_COLORS, register_figure
+from .figures import GROUP_COLORS, legend_beside, register_figure
 from .metrics import class_scores, class_tally
-from .predictions import predict
+from .predictions import predict, Predictions
 from ..models.base import get_base_model
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #0824d322
@@ -34,7 +36,7 @@ class Evidence:
     labels:Tensor = None # int64, shape (n,); -1 is unknown, or not said
     dl:object = None # Loader of the signals, in the same order
     encode:Callable = None # Signals (batch, channels, time) to features, on the model's device
-    head:Callable = None # Features to logits, likewise
+    head:Callable = None # Features to logits, on the model's device
     device:object = 'cpu' # Where the model is
 
     def __len__(self): return len(self.logits)
@@ -50,34 +52,20 @@ class Evidence:
             raise LTSError('this score looks at the signals: the evidence needs `dl`')
         for xb,*_ in self.dl: yield xb.as_subclass(Tensor).to(self.device)
 
-# %% ../../nbs/evaluation/09_evidence.ipynb #e13ba3b7
-class _Both(nn.Module):
-    "Features and logits of a model side by side."
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        "Features and logits in one row, shape (batch, num_features + n_classes)."
-        f = self.model.forward_features(x)
-        return torch.cat([f.float(), self.model.forward_head(f).float()], 1)
-
 # %% ../../nbs/evaluation/09_evidence.ipynb #e13ba3bx
 def collect_evidence(
     learn_or_model, # A fastai `Learner`, or a `SignalModel`
     dl, # A loader without augmentation, in order
+    preds:Predictions=None, # Of `dl`, made with `features=True`; predicted here when None
 ) -> Evidence: # Of all its signals
-    "Features and logits of every signal, in one pass; the model stays in evaluation mode."
+    "Features and logits of every signal, in at most one pass; the model is left in evaluation mode."
     model = learn_or_model if isinstance(learn_or_model, nn.Module) else learn_or_model.model
     model = get_base_model(model).eval() # scores call its parts again, without dropout
-    if not hasattr(model, 'forward_features'):
-        raise LTSError(f'{type(model).__name__} has no `forward_features`; use a `SignalModel`')
-    both, targets = predict(_Both(model), dl)
-    if not both.isfinite().all():
+    if preds is None: preds = predict(model, dl, features=True)
+    if not (preds.features.isfinite().all() and preds.logits.isfinite().all()):
         raise LTSError('features or logits are NaN or infinite: the model has diverged')
-    n = model.num_features
-    return Evidence(both[:, :n].contiguous(), both[:, n:].contiguous(), targets, dl,
-                    model.forward_features, model.forward_head, next(model.parameters()).device)
+    return Evidence(preds.features, preds.logits, preds.targets, dl, model.forward_features,
+                    model.forward_head, next(model.parameters()).device)
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #3ad123b2
 def reference_evidence(
@@ -91,13 +79,17 @@ def reference_evidence(
     return collect_evidence(learn, dls.valid.new(dls.store.subset(dls.train.indices[at])))
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #554c29f7
-open_scores = Registry('open-set score', ['lt_signals.evaluation.openscores'])
+open_scores = Registry('open-set score', [f'lt_signals.evaluation.{m}' for m in (
+    'openscores', 'generator_score')])
 
+# %% ../../nbs/evaluation/09_evidence.ipynb #7cc8b16b
 class OpenScore:
     "How unknown a signal looks; larger is more unknown."
     keeps = () # What `fit` needs of the training signals: 'features', 'logits', 'labels'
+    stores = () # Names in `fitted` of what is learned from validation signals
+    own_pass = False # Whether `score` looks at the signals themselves, in a pass of its own
 
-    def __init__(self): self.stats = {} # Tensors learned from validation signals, stored with it
+    def __init__(self): self.fitted = {} # What `fit` has learned, by name
 
     def fit(self,
         known:Evidence, # Of training signals, all of known classes
@@ -112,9 +104,28 @@ class OpenScore:
         "How unknown each signal looks."
         raise NotImplementedError
 
+# %% ../../nbs/evaluation/09_evidence.ipynb #c3f6597b
+@patch
+def stored(self:OpenScore) -> dict: # Tensors by name
+    "What is kept beside the training signals: what was learned from validation signals."
+    return {k: self.fitted[k] for k in self.stores if k in self.fitted}
+
+# %% ../../nbs/evaluation/09_evidence.ipynb #cc970f48
+@patch
+def refit(self:OpenScore,
+    known:Evidence, # What `keeps` names, of the training signals
+    stored:dict, # From `stored`
+): # `self`
+    "Become again what `fit` had made, without validation signals."
+    self.fit(known)
+    self.fitted |= stored
+    return self
+
 # %% ../../nbs/evaluation/09_evidence.ipynb #554c29fx
 class SignalScore(OpenScore):
     "Base of the scores that look at the signals themselves, batch by batch."
+    own_pass = True
+
     def of_batch(self,
         x:Tensor, # Signals, shape (batch, channels, time), on the model's device
         seen:Evidence, # Has `encode` and `head`
@@ -122,9 +133,17 @@ class SignalScore(OpenScore):
         "How unknown each signal of a batch looks."
         raise NotImplementedError
 
-    def score(self, seen):
-        "As `OpenScore.score`, from `of_batch`."
+    def score(self,
+        seen:Evidence, # Of any signals, with their loader `dl`
+    ) -> Tensor: # float, shape (n,), on the CPU
+        "How unknown each signal looks, from `of_batch`."
         return torch.cat([self.of_batch(x, seen).detach().float().cpu() for x in seen.signals()])
+
+# %% ../../nbs/evaluation/09_evidence.ipynb #aedf8a85
+def _options(make):
+    "The options that a score takes, as the end of a message."
+    names = ', '.join(signature(make).parameters)
+    return f'; it takes {names}' if names else '; it takes no options'
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #5d78c33x
 def create_open_score(
@@ -133,10 +152,10 @@ def create_open_score(
 ) -> OpenScore: # Not yet fitted
     "Make a score by name."
     if isinstance(name, OpenScore): return name
-    try: return open_scores[name](**options)
-    except TypeError as e:
-        if '__init__' not in str(e): raise
-        raise LTSError(f'open-set score {name!r}: {str(e).split("__init__() ")[-1]}') from None
+    make = open_scores[name]
+    try: signature(make).bind(**options)
+    except TypeError as e: raise LTSError(f'open-set score {name!r}: {e}{_options(make)}') from None
+    return make(**options)
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #cd89409b
 def _checked(scores, labels):
@@ -155,6 +174,7 @@ def _fpr95(positive, s):
     fpr, tpr, _ = roc_curve(positive, s, drop_intermediate=False)
     return float(fpr[np.argmax(tpr >= .95 - 1e-12)])
 
+# %% ../../nbs/evaluation/09_evidence.ipynb #9372bfbd
 def ranking_scores(
     scores, # Larger is more unknown, shape (n,)
     labels, # Class of each signal, -1 for unknown, shape (n,)
@@ -182,9 +202,9 @@ def oscr_curve(
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #862c871x
 def oscr(
-    scores, # As for `oscr_curve`
-    labels, # As for `oscr_curve`
-    predicted, # As for `oscr_curve`
+    scores, # Larger is more unknown, shape (n,)
+    labels, # Class of each signal, -1 for unknown, shape (n,)
+    predicted, # Known class that each signal was given, shape (n,)
 ) -> float: # From 0 to the closed-set accuracy
     "Area under `oscr_curve`; signals of equal scores are accepted together."
     return float(auc(*oscr_curve(scores, labels, predicted)))
@@ -213,6 +233,14 @@ def open_macro_f1(
     y, p = (torch.as_tensor(np.where(np.asarray(o) < 0, n_classes, o)) for o in (labels, named))
     return float(np.nanmean(class_scores(*class_tally(p, y, n_classes + 1))[2]))
 
+# %% ../../nbs/evaluation/09_evidence.ipynb #f764a873
+def _ranks(s, y, p, rejected):
+    "The measures that take unknown signals; None without any."
+    if (y >= 0).all(): return dict.fromkeys(('auroc', 'aupr_out', 'aupr_in', 'fpr95_out',
+                                             'fpr95_in', 'oscr', 'unknown_rejected'))
+    return dict(ranking_scores(s, y), oscr=oscr(s, y, p),
+                unknown_rejected=float(rejected[y < 0].mean()))
+
 # %% ../../nbs/evaluation/09_evidence.ipynb #fc3dda7a
 def open_set_analysis(
     scores, # Larger is more unknown, shape (n,)
@@ -225,15 +253,20 @@ def open_set_analysis(
     "All measures of an open-set score at a threshold that was chosen without these signals."
     s, y, p = (np.asarray(o) for o in (scores, labels, predicted))
     known, rejected, groups = y >= 0, s > threshold, class_groups(class_counts, **rule)
-    if known.all(): ranks = dict.fromkeys(('auroc', 'aupr_out', 'aupr_in', 'fpr95_out', 'fpr95_in',
-                                           'oscr', 'unknown_rejected'))
-    else: ranks = dict(ranking_scores(s, y), oscr=oscr(s, y, p),
-                       unknown_rejected=float(rejected[~known].mean()))
     named = np.where(rejected, -1, p)
-    return dict(ranks, accuracy=float((p == y)[known].mean()), threshold=float(threshold),
-                macro_f1=open_macro_f1(y, named, len(groups)), n_known=int(known.sum()),
-                n_unknown=int((~known).sum()),
+    return dict(_ranks(s, y, p, rejected), accuracy=float((p == y)[known].mean()),
+                threshold=float(threshold), macro_f1=open_macro_f1(y, named, len(groups)),
+                n_known=int(known.sum()), n_unknown=int((~known).sum()),
                 false_rejection=false_rejection(rejected[known], y[known], groups))
+
+# %% ../../nbs/evaluation/09_evidence.ipynb #fcdea57d
+def _histograms(s, group, n_bins):
+    "Signals in each bin of the score: of each group that has any, and of the unknown ones."
+    edges = np.linspace(*np.quantile(s, [.005, .995]), n_bins + 1)
+    if edges[-1] <= edges[0]: edges = edges[0] + np.linspace(-.5, .5, n_bins + 1)
+    count = lambda v: np.histogram(v.clip(edges[0], edges[-1]), edges)[0].tolist()
+    return dict(edges=edges.tolist(), **{g: count(s[group == g]) for g in
+                ('many', 'medium', 'few', 'unknown') if (group == g).any()})
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #e442cd68
 def open_set_curves(
@@ -249,14 +282,10 @@ def open_set_curves(
     at, round4 = np.linspace(0, 1, n_points), lambda v: np.round(v, 4).tolist()
     fpr, tpr, _ = roc_curve(y < 0, s)
     accepted, right = oscr_curve(s, y, predicted)
-    edges = np.linspace(*np.quantile(s, [.005, .995]), n_bins + 1)
-    edges = edges if edges[-1] > edges[0] else edges[0] + np.linspace(-.5, .5, n_bins + 1)
     group = np.where(y < 0, 'unknown', np.asarray(groups)[y.clip(0)])
-    count = lambda v: np.histogram(v.clip(edges[0], edges[-1]), edges)[0].tolist()
     return dict(roc=dict(fpr=round4(at), tpr=round4(np.interp(at, fpr, tpr))),
                 oscr=dict(accepted=round4(at), right=round4(np.interp(at, accepted, right))),
-                histogram=dict(edges=edges.tolist(), **{g: count(s[group == g]) for g in
-                               ('many', 'medium', 'few', 'unknown') if (group == g).any()}))
+                histogram=_histograms(s, group, n_bins))
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #544acc85
 @register_figure('open_roc', 'openset.curves', 'openset.auroc', figsize=(3.6, 3.2))
@@ -306,5 +335,5 @@ def plot_open_scores(
     ax.axvline(o['threshold'], color='k', lw=.8, ls='--')
     ax.set(xlabel=f'{o.get("score", "score")} (larger: more unknown)',
            ylabel='share of the signals')
-    ax.legend(loc='center left', bbox_to_anchor=(1, .5))
+    legend_beside(ax)
     return ax

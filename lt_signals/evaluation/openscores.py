@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LogitScore', 'MaxSoftmaxScore', 'MaxLogitScore', 'EnergyScore', 'OpenMaxScore', 'FeatureScore', 'MahalanobisScore',
            'RelativeMahalanobisScore', 'KNNScore', 'PrototypeScore', 'WeibullScore', 'affine_head', 'ViMScore',
-           'ReActScore', 'ODINScore', 'EnsembleScore', 'DiffusionScore']
+           'ReActScore', 'ODINScore', 'EnsembleScore']
 
 # %% ../../nbs/evaluation/10_openscores.ipynb #621b1c39
 import warnings
@@ -18,7 +18,6 @@ from torch import Tensor
 from ..core.errors import LTSError
 from .evidence import (create_open_score, Evidence, open_scores, OpenScore,
                                             SignalScore)
-from ..models.diffusion import SignalDiffusion
 
 # %% ../../nbs/evaluation/10_openscores.ipynb #4a4c484d
 try:
@@ -31,7 +30,9 @@ except ImportError as e:
 class LogitScore(OpenScore):
     "Base of the scores that are a function of the logits alone."
     detector = None # A class of pytorch-ood with a static `score` of logits
-    def score(self, seen):
+    def score(self,
+        seen:Evidence, # Of any signals
+    ) -> Tensor: # Shape (n,)
         "As pytorch-ood computes it."
         return self.detector.score(seen.logits)
 
@@ -65,14 +66,19 @@ class OpenMaxScore(OpenScore):
         super().__init__()
         self.detector = OpenMax(None, tailsize=tail, alpha=alpha)
 
-    def fit(self, known, valid=None):
+    def fit(self,
+        known:Evidence, # Of training signals
+        valid:Evidence=None, # Not used
+    ):
         "Fit a Weibull distribution to each class."
         with warnings.catch_warnings(): # of classes with few signals
             warnings.simplefilter('ignore', RuntimeWarning)
             self.detector.fit_logits(known.logits.double(), _all_classes(known))
         return self
 
-    def score(self, seen):
+    def score(self,
+        seen:Evidence, # Of any signals
+    ) -> Tensor: # Shape (n,)
         "Probability of 'unknown'."
         return self.detector.predict_logits(seen.logits.double())
 
@@ -93,12 +99,17 @@ class FeatureScore(OpenScore):
         super().__init__()
         self.detector = detector
 
-    def fit(self, known, valid=None):
+    def fit(self,
+        known:Evidence, # Of training signals
+        valid:Evidence=None, # Not used
+    ):
         "Fit the detector."
         self.detector.fit_features(known.features, _all_classes(known))
         return self
 
-    def score(self, seen):
+    def score(self,
+        seen:Evidence, # Of any signals
+    ) -> Tensor: # Shape (n,)
         "As pytorch-ood computes it."
         return self.detector.predict_features(seen.features)
 
@@ -124,7 +135,10 @@ class KNNScore(FeatureScore):
     ):
         super().__init__(KNN(None, k=k, normalize=normalize))
 
-    def fit(self, known, valid=None):
+    def fit(self,
+        known:Evidence, # Of training signals
+        valid:Evidence=None, # Not used
+    ):
         "Remember the training signals."
         if len(known) < self.detector.k:
             raise LTSError(f'`k` ({self.detector.k}) exceeds the {len(known)} training signals')
@@ -141,20 +155,25 @@ class PrototypeScore(OpenScore):
         super().__init__()
         self.normalize = normalize
 
-    def fit(self, known, valid=None):
+    def fit(self,
+        known:Evidence, # Of training signals
+        valid:Evidence=None, # Not used
+    ):
         "Mean of each class."
         f, y = self._plain(known.features), _all_classes(known)
-        mean = f.new_zeros(known.logits.shape[1], f.shape[1]).index_add_(0, y, f)
-        self.mean = self._plain(mean/y.bincount()[:, None])
+        total = f.new_zeros(known.logits.shape[1], f.shape[1]).index_add_(0, y, f)
+        self.fitted['mean'] = self._plain(total/y.bincount()[:, None])
         return self
 
     def distances(self,
         seen:Evidence, # Of any signals
     ) -> Tensor: # Shape (n, n_classes)
         "To the mean of each class."
-        return torch.cdist(self._plain(seen.features), self.mean)
+        return torch.cdist(self._plain(seen.features), self.fitted['mean'])
 
-    def score(self, seen):
+    def score(self,
+        seen:Evidence, # Of any signals
+    ) -> Tensor: # Shape (n,)
         "Distance to the nearest mean."
         return self.distances(seen).amin(1)
 
@@ -163,6 +182,12 @@ class PrototypeScore(OpenScore):
         f = f.double()
         return f/f.norm(dim=1, keepdim=True).clamp_min(1e-12) if self.normalize else f
 
+# %% ../../nbs/evaluation/10_openscores.ipynb #0c092c18
+def _weibull(d):
+    "Shape and scale of the distribution of distances."
+    shape, _, scale = weibull_min.fit(d.clip(1e-9), floc=0)
+    return shape, scale
+
 # %% ../../nbs/evaluation/10_openscores.ipynb #80a503f8
 @open_scores.register('weibull', source='arXiv:1511.06233, section 2.1')
 class WeibullScore(PrototypeScore):
@@ -170,32 +195,35 @@ class WeibullScore(PrototypeScore):
     def __init__(self,
         tail:float=.5, # Share of a class, the farthest, that the distribution is fitted to
         least:int=10, # Classes with fewer signals in the tail take the fit of all
-        normalize:bool=True, # As for `prototype`
+        normalize:bool=True, # Features of unit length: angles instead of distances
     ):
         super().__init__(normalize)
         if not 0 < tail <= 1: raise LTSError(f'`tail` ({tail}) must be above 0 and at most 1')
         self.tail, self.least = tail, least
 
-    def fit(self, known, valid=None):
+    def fit(self,
+        known:Evidence, # Of training signals
+        valid:Evidence=None, # Not used
+    ):
         "Shape and scale of each class."
         super().fit(known)
         own = self.distances(known).gather(1, known.labels[:, None])[:, 0].numpy()
-        far = [self._farthest(own[known.labels == c]) for c in range(len(self.mean))]
-        shared = self._weibull(np.concatenate(far))
-        self.shape, self.scale = torch.tensor(
-            [self._weibull(d) if len(d) >= self.least else shared for d in far]).double().T
+        far = [self._farthest(own[known.labels == c]) for c in range(len(self.fitted['mean']))]
+        shared = _weibull(np.concatenate(far))
+        each = [_weibull(d) if len(d) >= self.least else shared for d in far]
+        self.fitted['shape'], self.fitted['scale'] = torch.tensor(each).double().T
         return self
 
-    def score(self, seen):
+    def score(self,
+        seen:Evidence, # Of any signals
+    ) -> Tensor: # Shape (n,)
         "Least `-log` of the chance to lie farther out, over the classes."
-        return ((self.distances(seen)/self.scale)**self.shape).amin(1)
+        shape, scale = self.fitted['shape'], self.fitted['scale']
+        return ((self.distances(seen)/scale)**shape).amin(1)
 
-    def _farthest(self, d): return np.sort(d)[-max(1, round(self.tail*len(d))):]
-
-    def _weibull(self, d):
-        "Shape and scale of a fit."
-        shape, _, scale = weibull_min.fit(d.clip(1e-9), floc=0)
-        return shape, scale
+    def _farthest(self, d):
+        "The largest distances of a class."
+        return np.sort(d)[-max(1, round(self.tail*len(d))):]
 
 # %% ../../nbs/evaluation/10_openscores.ipynb #b9c174a5
 def affine_head(
@@ -225,18 +253,23 @@ class ViMScore(OpenScore):
         super().__init__()
         self.dims = dims
 
-    def fit(self, known, valid=None):
+    def fit(self,
+        known:Evidence, # Of training signals
+        valid:Evidence=None, # Not used
+    ):
         "Main directions, and how much the virtual logit weighs."
         n = known.features.shape[1]
         dims = min(known.logits.shape[1], n//2) if self.dims is None else self.dims
         if not 0 < dims < n: raise LTSError(f'`dims` ({dims}) must be from 1 to {n-1}')
-        self.detector = ViM(None, dims, *affine_head(known.head, n, known.device))
-        self.detector.fit_features(known.features, known.labels)
+        detector = ViM(None, dims, *affine_head(known.head, n, known.device))
+        self.fitted['detector'] = detector.fit_features(known.features, known.labels)
         return self
 
-    def score(self, seen):
+    def score(self,
+        seen:Evidence, # Of any signals
+    ) -> Tensor: # Shape (n,)
         "As pytorch-ood computes it."
-        return self.detector.predict_features(seen.features)
+        return self.fitted['detector'].predict_features(seen.features)
 
 # %% ../../nbs/evaluation/10_openscores.ipynb #06bbcd0e
 @open_scores.register('react', source='arXiv:2111.12797')
@@ -249,16 +282,21 @@ class ReActScore(OpenScore):
         super().__init__()
         self.quantile = quantile
 
-    def fit(self, known, valid=None):
+    def fit(self,
+        known:Evidence, # Of training signals
+        valid:Evidence=None, # Not used
+    ):
         "Find the value to clip at."
         head = lambda f: known.head(f.to(known.device)).cpu()
-        self.detector = ReAct(lambda f: f, head, percentile=self.quantile)
-        self.detector.fit_feature_maps(known.features, known.labels)
+        detector = ReAct(lambda f: f, head, percentile=self.quantile)
+        self.fitted['detector'] = detector.fit_feature_maps(known.features, known.labels)
         return self
 
-    def score(self, seen):
+    def score(self,
+        seen:Evidence, # Of any signals
+    ) -> Tensor: # Shape (n,)
         "Energy after clipping."
-        return self.detector.predict(seen.features)
+        return self.fitted['detector'].predict(seen.features)
 
 # %% ../../nbs/evaluation/10_openscores.ipynb #40d5b921
 @open_scores.register('odin', source='arXiv:1706.02690')
@@ -280,6 +318,7 @@ class ODINScore(SignalScore):
 @open_scores.register('ensemble')
 class EnsembleScore(OpenScore):
     "Mean of several scores, in units of the known validation signals"
+    stores = 'usual',
     def __init__(self,
         scores:tuple=('energy', 'mahalanobis', 'knn'), # Names in `open_scores`, or scores
         how:str='z', # 'z': standard deviations; 'rank': share of the validation signals below
@@ -288,42 +327,27 @@ class EnsembleScore(OpenScore):
         if how not in ('z', 'rank'): raise LTSError(f"`how` ({how!r}) must be 'z' or 'rank'")
         self.members, self.how = [create_open_score(s) for s in scores], how
         self.keeps = tuple(sorted({k for m in self.members for k in m.keeps}))
+        self.own_pass = any(m.own_pass for m in self.members)
 
-    def fit(self, known, valid=None):
+    def fit(self,
+        known:Evidence, # Of training signals
+        valid:Evidence=None, # Of validation signals; needed here
+    ):
         "Fit the members, and remember their scores of validation signals."
         for m in self.members: m.fit(known, valid)
-        if valid is not None: self.stats = dict(usual=self._members(valid).sort(0)[0])
+        if valid is not None: self.fitted['usual'] = self._members(valid).sort(0)[0]
         return self
 
-    def score(self, seen):
+    def score(self,
+        seen:Evidence, # Of any signals
+    ) -> Tensor: # Shape (n,)
         "Mean over the members."
-        if not self.stats: raise LTSError("score 'ensemble' needs `valid` in `fit`")
-        s, usual = self._members(seen), self.stats['usual']
+        if 'usual' not in self.fitted: raise LTSError("score 'ensemble' needs `valid` in `fit`")
+        s, usual = self._members(seen), self.fitted['usual']
         if self.how == 'z': return ((s - usual.mean(0))/usual.std(0).clamp_min(1e-12)).mean(1)
         below = torch.searchsorted(usual.T.contiguous(), s.T.contiguous(), right=True)
         return below.double().mean(0)/len(usual)
 
-    def _members(self, seen): return torch.stack([m.score(seen).double() for m in self.members], 1)
-
-# %% ../../nbs/evaluation/10_openscores.ipynb #69aef78e
-@open_scores.register('diffusion', source='Graham et al. 2023, arXiv:2211.07740')
-class DiffusionScore(SignalScore):
-    "How badly a generator of the known signals explains a signal"
-    def __init__(self,
-        generator, # A trained `SignalDiffusion`, or the file of one
-        measure:str='reconstruction', # 'reconstruction' error or 'likelihood' bound
-        given_class:bool=True, # Tell the generator the class that the classifier predicts
-        draws:int=8, # Draws of the noise: at each level, or levels in all for the likelihood
-    ):
-        super().__init__()
-        if measure not in ('reconstruction', 'likelihood'):
-            raise LTSError(f"`measure` ({measure!r}) must be 'reconstruction' or 'likelihood'")
-        if not isinstance(generator, SignalDiffusion): generator = SignalDiffusion.load(generator)
-        self.generator, self.given_class, self.draws = generator, given_class, draws
-        self.measure = dict(reconstruction='reconstruction_error', likelihood='nll_bound')[measure]
-
-    @torch.no_grad()
-    def of_batch(self, x, seen):
-        "As `SignalScore.of_batch`."
-        labels = seen.head(seen.encode(x)).argmax(1) if self.given_class else None
-        return getattr(self.generator.to(x.device), self.measure)(x, labels, draws=self.draws)
+    def _members(self, seen):
+        "The scores of all members, shape (n, n_members)."
+        return torch.stack([m.score(seen).double() for m in self.members], 1)
