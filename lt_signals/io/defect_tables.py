@@ -32,8 +32,7 @@ class Annotations:
 
     def __len__(self): return len(self.images)
 
-_severstal_classes = [f'defect_{k}' for k in range(1, 5)]
-
+# %% ../../nbs/io/21_defect_tables.ipynb #f1936cc6
 def _bad_row(path, row, problem, remedy='correct the table.'):
     "Error about a row of a table, counted as a spreadsheet does: the header is row 1."
     raise SignalFileError(path, f'{problem}.', field=f'row {row + 2}', remedy=remedy)
@@ -57,7 +56,8 @@ def _class_numbers(path, names, classes):
     number = {str(k): i for i,c in enumerate(classes) for k in (c, i + 1)}
     k = np.array([number.get(n, -1) for n in names])
     for i in np.flatnonzero(k < 0)[:1]:
-        _bad_row(path, i, f'unknown class {names[i]!r}; there are {len(classes)}: {", ".join(classes)}',
+        known = f'there are {len(classes)}: {", ".join(classes)}'
+        _bad_row(path, i, f'unknown class {names[i]!r}; {known}',
                  'correct the table, or name every class in `classes`.')
     return k
 
@@ -71,6 +71,8 @@ def _image_numbers(path, names, images):
     return i
 
 # %% ../../nbs/io/21_defect_tables.ipynb #dfb7d046
+_severstal_classes = [f'defect_{k}' for k in range(1, 5)]
+
 @annotation_layouts.register('kaggle')
 def read_kaggle(
     path, # The table, .csv
@@ -79,11 +81,7 @@ def read_kaggle(
     classes=None, # Names of the classes, ClassId 1, 2, …; `defect_1` to `defect_4` when None
 ) -> Annotations:
     "Table of run-lengths: `ImageId, ClassId, EncodedPixels`, or `ImageId_ClassId, EncodedPixels`."
-    table,classes = _read_table(path), list(classes or _severstal_classes)
-    if 'ImageId_ClassId' in table:
-        parts = table['ImageId_ClassId'].str.rpartition('_')
-        table['ImageId'],table['ClassId'] = parts[0],parts[2]
-    _need_columns(path, table, ('ImageId', 'ClassId', 'EncodedPixels'))
+    table,classes = _kaggle_table(path), list(classes or _severstal_classes)
     names = table['ImageId'].str.strip()
     images = sorted(set(names)) if images is None else list(images)
     i = _image_numbers(path, names, images)
@@ -97,11 +95,22 @@ def read_kaggle(
     runs = None if size is None else MaskRuns(mask, start, length, c, size)
     return Annotations(images, labels, classes, runs)
 
+# %% ../../nbs/io/21_defect_tables.ipynb #dbea37bc
+def _kaggle_table(path):
+    "A table with the columns of the newer version."
+    table = _read_table(path)
+    if 'ImageId_ClassId' in table:
+        parts = table['ImageId_ClassId'].str.rpartition('_')
+        table['ImageId'],table['ClassId'] = parts[0],parts[2]
+    _need_columns(path, table, ('ImageId', 'ClassId', 'EncodedPixels'))
+    return table
+
 # %% ../../nbs/io/21_defect_tables.ipynb #dfb7d04x
 def _need_columns(path, table, names):
+    "Refuse a table without these columns."
     if missing := [n for n in names if n not in table]:
-        raise SignalFileError(path, f'has no such column; it has {", ".join(table)}.', field=missing[0],
-                              remedy='name the columns ' + ', '.join(names) + '.')
+        raise SignalFileError(path, f'has no such column; it has {", ".join(table)}.',
+            field=missing[0], remedy='name the columns ' + ', '.join(names) + '.')
 
 # %% ../../nbs/io/21_defect_tables.ipynb #63c9a76a
 _zero_one = {v: k for k,words in enumerate(('0 0.0 False', '1 1.0 True')) for v in words.split()}
@@ -111,7 +120,7 @@ _image_columns = ('image', 'imageid', 'image_id', 'filename', 'file', 'name')
 def read_label_table(
     path, # The table, .csv
     images=None, # Names of the images that are there; None: not known
-    size=None, # Not needed
+    size=None, # Not needed: there are no masks
     classes=None, # Label columns in order; y1, y2, … or all columns of 0 and 1 when None
 ) -> Annotations:
     "Label table: `image, y1, y2, …`, or one column of 0 and 1 for each class."
@@ -120,7 +129,8 @@ def read_label_table(
     columns,classes = _label_columns(path, table.drop(columns=name), classes)
     y = table[columns].apply(lambda c: c.map(_zero_one))
     for i,k in np.argwhere(y.isna())[:1]:
-        _bad_row(path, i, f'column {columns[k]!r} holds {table[columns[k]][i]!r}, neither 0 nor 1')
+        held = table[columns[k]][i]
+        _bad_row(path, i, f'column {columns[k]!r} holds {held!r}, neither 0 nor 1')
     for i in np.flatnonzero(table[name].duplicated())[:1]:
         _bad_row(path, i, f'the image {table[name][i]!r} has a row already')
     if images is not None: _image_numbers(path, table[name], images)
@@ -142,6 +152,7 @@ def _label_columns(path, table, classes):
 
 # %% ../../nbs/io/21_defect_tables.ipynb #63c9a76y
 def _to_numbers(column):
+    "A column of numbers, where it holds nothing else."
     try: return pd.to_numeric(column)
     except ValueError: return column
 
@@ -181,14 +192,16 @@ def read_supervisely(
     path, # The folder `ann`
     images=None, # Names of the images that are there; None: those that are annotated
     size=None, # (height, width) of the images; None: as the first file says
-    classes=None, # Names of the classes in order; those of `meta.json`, or all that occur, when None
+    classes=None, # Names of the classes in order; of `meta.json`, or all that occur, when None
 ) -> Annotations:
     "Folder of JSON files with bitmaps, as Supervisely and Dataset Ninja write them."
     path = Path(path)
     pairs = _pair_up(path, {f.name[:-5]: f for f in sorted(path.glob('*.json'))}, images)
-    if not pairs: raise SignalFileError(path, 'holds no file .json.', remedy='name the folder of annotations.')
+    if not pairs:
+        raise SignalFileError(path, 'holds no file .json.', remedy='name the folder of annotations.')
     read = {f: _read_objects(f) for f in pairs.values()}
-    classes = list(classes or _json_classes(path) or sorted({c for _,o in read.values() for c,_ in o}))
+    occur = sorted({c for _,o in read.values() for c,_ in o})
+    classes = list(classes or _json_classes(path) or occur)
     size = size or next(iter(read.values()))[0]
     labels = np.zeros((len(pairs), len(classes)), np.float32)
     for row,(file,(have,objects)) in zip(labels, read.items()):
@@ -199,8 +212,10 @@ def read_supervisely(
 
 # %% ../../nbs/io/21_defect_tables.ipynb #5f6137ex
 def _check_objects(file, have, objects, size, classes):
+    "An annotation is for an image of this size, and of known classes."
     if have != tuple(size):
-        said = f'annotates an image of {have[1]}×{have[0]} pixels; the images have {size[1]}×{size[0]}.'
+        said = (f'annotates an image of {have[1]}×{have[0]} pixels; '
+                f'the images have {size[1]}×{size[0]}.')
         raise SignalFileError(file, said, field='size',
                               remedy='annotate the images as they are, and make all of one size.')
     for n,(c,_) in enumerate(objects, 1):

@@ -44,22 +44,24 @@ class _Files:
     def read(self, rows):
         "Decode images, uint8 (k, channels, height, width)."
         out = np.empty((len(rows), *self.shape), np.uint8)
-        def fill(place, row): place[:] = self._decode(self.folder/self.names[row])
+        def fill(place, row): place[:] = _decode_image(self.folder/self.names[row], self.shape)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool: list(pool.map(fill, out, rows))
         return out
 
-    def _decode(self, file):
-        mode,(_,h,w) = _modes[self.shape[0]], self.shape
-        with file_errors(file), Image.open(file) as image:
-            def bad(problem, remedy): return SignalFileError(file, problem, remedy=remedy)
-            if image.size != (w, h):
-                raise bad(f'an image of {image.width}×{image.height} pixels; the first one has {w}×{h}.',
-                          'make all images of one size: none is scaled or cropped.')
-            if image.mode not in _eight_bits:
-                raise bad(f'an image of mode {image.mode}.', 'store 8 bits a channel.')
-            image.draft(mode, None)
-            x = np.asarray(image.convert(mode))
-        return x if x.ndim == 2 else x.transpose(2, 0, 1)
+# %% ../../nbs/io/22_defects.ipynb #1da58fcd
+def _decode_image(file, shape):
+    "One image, uint8 (channels, height, width) or (height, width); another size is an error."
+    mode,(_,h,w) = _modes[shape[0]], shape
+    with file_errors(file), Image.open(file) as image:
+        def bad(problem, remedy): return SignalFileError(file, problem, remedy=remedy)
+        if image.size != (w, h):
+            raise bad(f'an image of {image.width}×{image.height} pixels; the first one has {w}×{h}.',
+                      'make all images of one size: none is scaled or cropped.')
+        if image.mode not in _eight_bits:
+            raise bad(f'an image of mode {image.mode}.', 'store 8 bits a channel.')
+        image.draft(mode, None)
+        x = np.asarray(image.convert(mode))
+    return x if x.ndim == 2 else x.transpose(2, 0, 1)
 
 # %% ../../nbs/io/22_defects.ipynb #8e909534
 class DefectStore(Store):
@@ -72,9 +74,7 @@ class DefectStore(Store):
         held = isinstance(images, Tensor)
         self._images = None if held else images
         self._masks,self._noted = notes.masks,np.arange(len(notes)) # Row of each image in the masks
-        meta = pd.DataFrame(dict(image=notes.images))
-        if notes.meta is not None: meta = meta.join(notes.meta.drop(columns='image', errors='ignore'))
-        super().__init__(notes.labels, notes.classes, images.shape[-3:], meta,
+        super().__init__(notes.labels, notes.classes, images.shape[-3:], _image_meta(notes),
                          data=images if held else None)
 
     @property
@@ -91,13 +91,20 @@ class DefectStore(Store):
         new._noted = self._noted[as_indices(indices, len(self))]
         return new
 
+# %% ../../nbs/io/22_defects.ipynb #fb8ccab8
+def _image_meta(notes):
+    "The names of the images, and what else a table says of them."
+    meta = pd.DataFrame(dict(image=notes.images))
+    return meta if notes.meta is None else meta.join(notes.meta.drop(columns='image', errors='ignore'))
+
 # %% ../../nbs/io/22_defects.ipynb #2f5338f9
 @patch
 def masks(self:DefectStore,
-    indices, # Images, as for `take`
+    indices, # Images, in any order, repeats allowed: integers (k,) or a mask (n,)
 ) -> Tensor: # bool (k, n_classes, height, width), on the CPU
     "Where the defects of some images are."
-    if self._masks is None: raise LTSError('`masks`: these annotations tell classes only, not places')
+    if self._masks is None:
+        raise LTSError('`masks`: these annotations tell classes only, not places')
     return torch.from_numpy(self._masks.take(self._noted[as_indices(indices, len(self))]))
 
 # %% ../../nbs/io/22_defects.ipynb #2f5338fy
@@ -109,21 +116,27 @@ def from_arrays(cls:DefectStore,
     masks=None, # bool (n, n_classes, height, width), or what has such a `take`
     meta=None, # Further columns, n rows
 ):
-    "A store in memory."
+    "A store of images that are in memory already."
     x,y = torch.as_tensor(images), np.asarray(labels, np.float32)
     if x.ndim == 3: x = x[:, None]
-    if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] not in _modes or y.ndim != 2 or len(x) != len(y):
-        raise LTSError(f'`images` ({x.dtype} {tuple(x.shape)}) and `labels` {y.shape} must be uint8 '
-                       '(n, 1 or 3, height, width) and (n, n_classes)')
+    _check_images(x, y)
     classes = list(classes or [f'defect_{k+1}' for k in range(y.shape[1])])
     if isinstance(masks, (np.ndarray, Tensor)): masks = MaskRuns.from_masks(masks)
-    names = [f'{i:06d}' for i in range(len(x))]
-    return cls(x, Annotations(names, y, classes, masks, None if meta is None else pd.DataFrame(meta)))
+    names,meta = [f'{i:06d}' for i in range(len(x))],None if meta is None else pd.DataFrame(meta)
+    return cls(x, Annotations(names, y, classes, masks, meta))
+
+# %% ../../nbs/io/22_defects.ipynb #cd8b241f
+def _check_images(x, y):
+    "Refuse other types and shapes than a store of images has."
+    fits = x.dtype == torch.uint8 and x.ndim == 4 and x.shape[1] in _modes
+    if not fits or y.ndim != 2 or len(x) != len(y):
+        raise LTSError(f'`images` ({x.dtype} {tuple(x.shape)}) and `labels` {y.shape} must be uint8 '
+                       '(n, 1 or 3, height, width) and (n, n_classes)')
 
 # %% ../../nbs/io/22_defects.ipynb #b7a473f4
 @patch
 def like(self:DefectStore,
-    samples, # Images (1 or 3, height, width) from 0 to 1, or (image, …) tuples; none gives an empty store
+    samples, # Images (1 or 3, height, width) from 0 to 1, or (image, …) tuples; may be empty
 ) -> DefectStore: # In memory, with the classes of this store
     "An unlabelled store of given images."
     x = stack_samples(samples, self.sample_shape).mul(255).round().clamp(0, 255).to(torch.uint8)
@@ -163,17 +176,18 @@ def show(self:DefectStore,
     rows,(_,h,w) = -(-len(i)//cols), self.sample_shape
     fig,axs = plt.subplots(rows, cols, squeeze=False, layout='constrained',
                            figsize=(width, rows*(width/cols*h/w + .2) + .3))
-    masks = [None]*len(i) if self._masks is None else self.masks(i)
+    masks = self.masks(i) if self.has_masks else [None]*len(i)
     for ax in axs.flat: ax.axis('off')
     for ax,x,m,name in zip(axs.flat, self.take(i), masks, self.meta['image'].iloc[i]):
         show_defects(x, m, self.classes, ax, name)
     lines = {k: v for ax in axs.flat for v,k in zip(*ax.get_legend_handles_labels())}
-    if lines: fig.legend([lines[k] for k in sorted(lines)], sorted(lines), loc='outside lower center', ncols=7)
+    if lines:
+        names = sorted(lines)
+        fig.legend([lines[k] for k in names], names, loc='outside lower center', ncols=7)
     return fig
 
 # %% ../../nbs/io/22_defects.ipynb #5598b172
 _suffixes = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'
-_image_folders = 'train_images', 'images', 'img', '.'
 
 def _list_images(folder):
     "Names of the images in a folder, sorted."
@@ -224,6 +238,8 @@ def open_defects(
     return store if keep_clean else store.subset(store.labels.any(1))
 
 # %% ../../nbs/io/22_defects.ipynb #0759a9cx
+_image_folders = 'train_images', 'images', 'img', '.'
+
 def _find_images(path, notes, images):
     "The folder of images."
     places = [base/f for base in (notes.parent, path) for f in _image_folders]
@@ -245,7 +261,8 @@ def open_images(
 ) -> DefectStore: # Nothing is decoded yet; every label is -1
     "Open images of which nothing is known."
     names = _list_images(folder := Path(folder).expanduser())
-    if not names: raise SignalFileError(folder, 'holds no image.', remedy='name the folder of images.')
+    if not names:
+        raise SignalFileError(folder, 'holds no image.', remedy='name the folder of images.')
     y = np.full((len(names), len(classes)), -1, np.float32)
     files = _Files(folder, names, (channels, *_image_size(folder/names[0])))
     return DefectStore(files, Annotations(names, y, list(classes), None))

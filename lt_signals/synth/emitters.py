@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core.counts import long_tail_counts
 from ..core.errors import LTSError
-from ..io.store import SignalStore
+from ..io.signal_store import SignalStore
 from .impairments import (amplifiers, CHIP_US, draw_emitters, EmitterSpread,
                                           iq_imbalance, modes_chips, pulse_envelope)
 from .messages import draw_messages, message_hex, MessageStreams

@@ -14,7 +14,7 @@ import torch
 
 from ..core.errors import LTSError
 from ..io.rml2018 import rml2018_classes
-from ..io.store import SignalStore
+from ..io.signal_store import SignalStore
 from .channel import Channel
 from .frames import BLOCK, synth_frames
 from .modulations import modulations

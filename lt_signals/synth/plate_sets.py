@@ -18,7 +18,7 @@ from ..core.console import with_progress
 from ..core.errors import LTSError
 from ..core.files import digest, keep_settings, write_atomically
 from ..core.random import seed_stream
-from ..io.defect_masks import MaskRuns, run_text
+from ..io.defect_masks import MaskRuns, runs_to_text
 from ..io.defects import DefectStore
 from .plates import draw_plate
 
@@ -102,7 +102,7 @@ def write_plates(
     def write(i):
         plate,(k,start,length) = draw_plate(seed, i, y[i], size, contrast, clutter)
         Image.fromarray(plate).save(folder/f'train_images/{i:06d}.jpg', quality=quality)
-        return [f'{i:06d}.jpg,{c+1},{run_text(start[k == c], length[k == c])}' for c in np.unique(k)]
+        return [f'{i:06d}.jpg,{c+1},{runs_to_text(start[k == c], length[k == c])}' for c in np.unique(k)]
     rows = [r for rows in _in_threads(write, len(y), progress) for r in rows]
     write_atomically(folder/'train.csv', '\n'.join(['ImageId,ClassId,EncodedPixels', *rows, '']))
     return folder
