@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import LTSError, SplitError
 from ..core.random import seed_stream
-from ..io.store import SignalStore
+from ..io.signal_store import SignalStore
 
 # %% ../../nbs/data/04_unknown.ipynb #bc4e6975
 def openness(

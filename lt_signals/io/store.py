@@ -240,6 +240,7 @@ def stack_samples(
     sample_shape:tuple, # Shape of one sample; the number of its axes and of its channels must agree
 ) -> Tensor: # float32 (n, channels, …), on the CPU
     "Samples of one shape as one tensor."
+    if isinstance(samples, Tensor): samples = samples.cpu()
     x = [torch.as_tensor(o[0] if isinstance(o, tuple) else o).as_subclass(Tensor) for o in samples]
     if not x: return torch.zeros(0, *sample_shape)
     channels,*others = sample_shape
