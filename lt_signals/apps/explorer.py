@@ -24,76 +24,90 @@ from ..data.targets import ClassTarget, ValueTarget
 from ..evaluation.figures import house_style
 from ..evaluation.multitask import TASKS
 from ..explain.attribution import attribute, attributions, show_attribution
-from ..explain.domains import Pixels, seen_by, TimeWindows
+from ..explain.domains import perturb, Pixels, seen_by, TimeWindows
 from ..explain.imputation import imputations
-from ..explain.ranking import orders, rank_pixels, select_first
-from ..runs.open_run import open_run
+from ..explain.ranking import orders
+from ..runs.results import open_run
 
 # %% ../../nbs/apps/05_explorer.ipynb #ccda7ef0
-class Case:
-    "A model, and samples to ask it about."
-    def __init__(self,
-        model, # A model, or the folder of a finished run
-        store=None, # The samples, where `model` is a model: anything with `take`, `labels`, `meta`
-        indices=None, # Which of them, integers (n,); all when None
-        targets=None, # What they are recognised by; classes, and SNRs where known, when None
-        seed:int=0, # Of random orders and noise
-    ):
-        if isinstance(model, nn.Module):
-            if store is None: raise LTSError('`store` is needed: the samples to explain')
-            indices = np.arange(len(store)) if indices is None else np.asarray(indices)
-        else:
-            if store is not None:
-                raise LTSError(f'`store` goes with a model, and {model!r} is a run')
-            model, dl, _ = open_run(Path(model))
-            store, indices, targets = dl.store, dl.indices, dl.targets
-        if not len(indices): raise LTSError('there is no sample to explain: `indices` is empty')
-        self.model, self.store, self.indices, self.seed = model, store, indices, seed
-        self.targets = self._name_heads(_targets_of(store) if targets is None else targets)
-        self.labels = {k: t(store, indices) for k,t in self.targets.items()}
-        self._kept = {}
-
-    @property
-    def tasks(self):
-        "Names of the heads."
-        return list(self.targets)
-    def __len__(self): return len(self.indices)
-    def __repr__(self): return f'Case({len(self)} samples; {", ".join(self.tasks)})'
-
-def _targets_of(store):
+def _usual_targets(store):
     "Classes of a store, and SNRs where it knows them."
     res = [ClassTarget(store.classes, TASKS[0])]
     if 'snr_db' not in store.meta: return res
     snr = np.unique(store.meta['snr_db'].to_numpy())
     return [*res, ValueTarget('snr_db', snr[np.isfinite(snr)].tolist(), TASKS[1], 'dB')]
 
-# %% ../../nbs/apps/05_explorer.ipynb #2984b927
-@patch
-def _answers(self:Case, x):
-    "Name of each head → logits; the head of a model for one task is called by the first target."
-    with evaluating(self.model): out = self.model(x)
-    return out if isinstance(out, dict) else {None: out}
+# %% ../../nbs/apps/05_explorer.ipynb #d9af9639
+def _samples_of(model, store, indices, targets):
+    "The network, the store, the samples and their targets, of a run or as they are given."
+    if not isinstance(model, nn.Module):
+        if store is not None:
+            raise LTSError(f'`store` goes with a model, and {model!r} is a run')
+        model,dl,_ = open_run(Path(model))
+        return model,dl.store,dl.indices,dl.targets
+    if store is None: raise LTSError('`store` is needed: the samples to explain')
+    indices = np.arange(len(store)) if indices is None else np.asarray(indices)
+    return model,store,indices,_usual_targets(store) if targets is None else targets
 
-@patch
-def _name_heads(self:Case, targets):
-    "Name of each head → its target."
-    out, res = self._answers(self._take(0)), {}
+# %% ../../nbs/apps/05_explorer.ipynb #2984b927
+def _match_heads(out, targets):
+    "Name of each head → its target; the head of a model for one task has the name None."
+    res = {}
     for task,z in out.items():
         same = [t for t in targets if task in (None, t.name) and len(t.classes) == z.shape[1]]
         if not same:
             has = ', '.join(f'{t.name} ({len(t.classes)} classes)' for t in targets)
             raise LTSError(f'the head {task or "of the model"} has {z.shape[1]} classes, and '
                            f'`targets` are {has}')
-        res[same[0].name] = same[0]
-    self._single = None in out
+        res[task] = same[0]
     return res
 
+# %% ../../nbs/apps/05_explorer.ipynb #477d3a70
+class Case:
+    "A model, and samples to ask it about."
+    def __init__(self,
+        model, # A model, or the folder of a finished run
+        store=None, # The samples, a `Store`, where `model` is a model
+        indices=None, # Which of them, integers (n,); all when None
+        targets=None, # What they are recognised by; classes, and SNRs where known, when None
+        seed:int=0, # Names random orders and noise
+    ):
+        self.model,self.store,self.indices,targets = _samples_of(model, store, indices, targets)
+        if not len(self.indices):
+            raise LTSError('there is no sample to explain: `indices` is empty')
+        self.seed = seed
+        heads = _match_heads(self.answers(self.seen(0)), targets)
+        self.heads = {t.name: head for head,t in heads.items()} # Name of each task → its head
+        self.targets = {t.name: t for t in heads.values()}
+        self.labels = {k: t(self.store, self.indices) for k,t in self.targets.items()}
+        self._kept = {}
+
+    @property
+    def tasks(self):
+        "Names of the heads."
+        return list(self.targets)
+
+    def __len__(self): return len(self.indices)
+    def __repr__(self): return f'Case({len(self)} samples; {", ".join(self.tasks)})'
+
+# %% ../../nbs/apps/05_explorer.ipynb #31bf8d8d
 @patch
-def _take(self:Case, i):
-    "What the model sees of a sample, shape (1, …)."
+def seen(self:Case,
+    i:int, # Number of the sample, 0 to `len(self) - 1`
+) -> Tensor: # Shape (1, …), on the device of the model
+    "What the model sees of a sample."
     p = next(self.model.parameters(), None)
     x = self.store.take([int(self.indices[i])]).to('cpu' if p is None else p.device)
     return seen_by(self.model, x.as_subclass(Tensor))
+
+# %% ../../nbs/apps/05_explorer.ipynb #8fcf3799
+@patch
+def answers(self:Case,
+    x:Tensor, # What the model sees, (batch, …)
+) -> dict: # Name of each head, None of a model for one task → logits (batch, n_classes)
+    "What the model says."
+    with evaluating(self.model): out = self.model(x)
+    return out if isinstance(out, dict) else {None: out}
 
 # %% ../../nbs/apps/05_explorer.ipynb #f8e1dce3
 class Explanation(NamedTuple):
@@ -113,6 +127,16 @@ class Explanation(NamedTuple):
         before, after = self.probs[task].argmax(1).tolist()
         return before != after
 
+# %% ../../nbs/apps/05_explorer.ipynb #ddf6fb24
+@patch
+def has_map(self:Case,
+    i:int, # Number of the sample, 0 to `len(self) - 1`
+    score:str, # A name of `attributions`
+    task:str, # The head to explain
+) -> bool: # Whether the map is kept, or costs nothing
+    "Whether a map is there at once."
+    return score == 'intensity' or (i, score, task) in self._kept
+
 # %% ../../nbs/apps/05_explorer.ipynb #2d59d063
 @patch
 def map_of(self:Case,
@@ -121,13 +145,14 @@ def map_of(self:Case,
     task:str=None, # The head to explain; the first one when None
 ) -> Tensor: # Shape (1, height, width) or (1, time)
     "The map of a sample; the last 100 are kept."
-    key = i, score, None if score == 'intensity' else task or self.tasks[0]
+    task = task or self.tasks[0]
+    key = i,score,None if score == 'intensity' else task
     if key not in self._kept:
         while len(self._kept) >= 100: self._kept.pop(next(iter(self._kept)))
-        head = None if self._single else key[2]
-        self._kept[key] = attribute(self.model, self._take(i), score, head)
+        self._kept[key] = attribute(self.model, self.seen(i), score, self.heads[task])
     return self._kept[key]
 
+# %% ../../nbs/apps/05_explorer.ipynb #10cb04bc
 @patch
 def explain(self:Case,
     i:int, # Number of the sample, 0 to `len(self) - 1`
@@ -138,56 +163,67 @@ def explain(self:Case,
     impute:str='blackout', # What takes the place of pixels, a name of `imputations`
 ) -> Explanation: # On the CPU
     "Remove a part of a sample, and ask again."
-    x, m, ids = self._take(i), self.map_of(i, score, task), [int(self.indices[i])]
+    x,ids = self.seen(i),[int(self.indices[i])]
+    m = self.map_of(i, score, task)
     d = Pixels(impute) if x.ndim == 4 else TimeWindows(min(32, x.shape[2]))
-    valid = d.valid(x)
-    rank = rank_pixels(d.pool(m, x), valid, order, self.seed, ids)
-    mask = select_first(rank, percent/100)
-    after = d.remove(x, mask, self.seed, ids)
-    out = self._answers(torch.cat([x, after]))
-    probs = {k: z.float().softmax(1).cpu() for k,z in zip(self.targets, out.values())}
+    after,mask = perturb(x, percent/100, order, d, m, self.seed, ids)
+    out = self.answers(torch.cat([x, after]))
+    probs = {k: out[h].float().softmax(1).cpu() for k,h in self.heads.items()}
     truth = {k: int(y[i]) for k,y in self.labels.items()}
-    return Explanation(x[0].cpu(), after[0].cpu(), m[0].cpu(), int(mask.sum()), int(valid.sum()),
-                       probs, truth)
+    return Explanation(x[0].cpu(), after[0].cpu(), m[0].cpu(), int(mask.sum()),
+                       int(d.valid(x).sum()), probs, truth)
 
 # %% ../../nbs/apps/05_explorer.ipynb #233d2ae8
 def _what_goes(e, score, order, task):
     "What is removed, in words."
     image = e.before.ndim == 3
-    unit, strong, weak = (('pixels', 'brightest', 'dimmest') if image else
-                          ('time windows', 'strongest', 'weakest'))
+    unit,strong,weak = (('pixels', 'brightest', 'dimmest') if image else
+                        ('time windows', 'strongest', 'weakest'))
     share = f'{e.gone} of {e.there} {unit}'
     if order == 'random': return f'{share}, drawn at random'
     if score == 'intensity': return f'the {strong if order == "top" else weak} {share}'
     where = dict(top='first', bottom='last').get(order, order)
     return f'{share}, those that {score.replace("_", " ")} of the {task} puts {where}'
 
+# %% ../../nbs/apps/05_explorer.ipynb #700270af
 def _says(names, probs):
     "The most probable class, and its probability."
     k = int(probs.argmax())
     return f'<b>{escape(names[k])}</b> ({100*float(probs[k]):.0f} %)'
 
+# %% ../../nbs/apps/05_explorer.ipynb #5c42d4cb
+def _right_or_wrong(e, task, names):
+    "Whether the answer now is right; nothing where the truth is not known."
+    true = e.truth[task]
+    if true < 0: return ''
+    right = int(e.probs[task][1].argmax()) == true
+    return ', right' if right else f', wrong (it is {escape(names[true])})'
+
+# %% ../../nbs/apps/05_explorer.ipynb #76aaba90
+def _how_sure(e, task):
+    "How the probability of an answer that stayed has changed."
+    p,q = (100*float(o.max()) for o in e.probs[task])
+    if abs(q - p) < 1: return 'as sure as before'
+    return f'{"surer" if q > p else "less sure"}, was {p:.0f} %'
+
+# %% ../../nbs/apps/05_explorer.ipynb #236b36c6
 def _verdict(e, task, names):
     "What became of one answer."
-    before, after = e.probs[task]
-    right = [int(p.argmax()) == e.truth[task] for p in (before, after)]
-    now = ', right' if right[1] else f', wrong (it is {escape(names[e.truth[task]])})'
-    now = '' if e.truth[task] < 0 else now
+    before,after = e.probs[task]
+    now = _right_or_wrong(e, task, names)
     if not e.gone: return f'{task}: {_says(names, after)}{now}'
     if e.changes(task):
         return (f'<span style="color:#B34700">{task}: {_says(names, before)} → '
                 f'{_says(names, after)}{now}</span>')
-    p, q = (100*float(o.max()) for o in (before, after))
-    how = 'surer' if q > p else 'less sure'
-    how = 'as sure as before' if abs(q - p) < 1 else f'{how}, was {p:.0f} %'
-    return f'{task}: still {_says(names, after)}{now}; {how}'
+    return f'{task}: still {_says(names, after)}{now}; {_how_sure(e, task)}'
 
+# %% ../../nbs/apps/05_explorer.ipynb #7bf18bc2
 @patch
 def words(self:Case,
     e:Explanation, # From `explain`
-    score:str='intensity', # As it was asked for
-    order:str='top', # Likewise
-    task:str=None, # Likewise
+    score:str='intensity', # The score that it was asked for with
+    order:str='top', # The order that it was asked for with
+    task:str=None, # The head that the score explains; the first one when None
 ) -> str: # HTML
     "What was removed, and what became of the answers."
     gone = _what_goes(e, score, order, task or self.tasks[0])
@@ -197,8 +233,10 @@ def words(self:Case,
 
 # %% ../../nbs/apps/05_explorer.ipynb #cd0af1f3
 def _bar(p, color):
+    "A bar as long as a probability."
     return (f'<div style="background:{color};height:7px;width:{max(100*p, .5):.1f}%"></div>')
 
+# %% ../../nbs/apps/05_explorer.ipynb #29678e74
 def _row(name, true, before, after):
     "One class: its name, two bars, two numbers."
     name = f'<b>{escape(name)}</b> ✓' if true else escape(name)
@@ -207,6 +245,7 @@ def _row(name, true, before, after):
             f'<td style="padding-left:8px;white-space:nowrap">{100*before:.0f} → {100*after:.0f} %'
             '</td></tr>')
 
+# %% ../../nbs/apps/05_explorer.ipynb #8e954a6e
 def _head(task, names, probs, truth, most):
     "The bars of one head."
     top = set(probs.amax(0).topk(min(most, len(names))).indices.tolist()) | ({truth} - {-1})
@@ -216,6 +255,7 @@ def _head(task, names, probs, truth, most):
     return (f'<div class="lts-bars" style="flex:1;min-width:260px"><b>{escape(task)}</b>'
             f'<table style="width:100%;line-height:1.2">{"".join(rows)}{more}</table></div>')
 
+# %% ../../nbs/apps/05_explorer.ipynb #0effe778
 @patch
 def bars(self:Case,
     e:Explanation, # From `explain`
@@ -226,21 +266,22 @@ def bars(self:Case,
     return f'<div style="display:flex;flex-wrap:wrap;gap:24px">{"".join(heads)}</div>'
 
 # %% ../../nbs/apps/05_explorer.ipynb #42b33f0d
-def _panels(e):
+def _panels(image):
     "A figure with three panels: side by side for images, below each other for signals."
-    image = e.before.ndim == 3
     fig = Figure(figsize=(9, 3.2) if image else (9, 4.2))
     axs = fig.subplots(*((1, 3) if image else (3, 1)))
     if image: fig.subplots_adjust(.01, .02, .99, .88, .04)
     else: fig.subplots_adjust(.05, .1, .99, .94, hspace=.6)
-    return fig, axs
+    return fig,axs
 
+# %% ../../nbs/apps/05_explorer.ipynb #c3d63d96
 def _picture(ax, x, gone, top):
     "An image in grey; what goes in orange."
     ax.imshow(x.mean(0), cmap='gray_r', vmin=0, vmax=top)
     ax.imshow(np.array([.84, .37, 0, 1])*gone[..., None])
     ax.set(xticks=[], yticks=[])
 
+# %% ../../nbs/apps/05_explorer.ipynb #f3c83bea
 def _signal(ax, x, gone, top):
     "I and Q; what goes lies on orange."
     ax.plot(x[0], lw=.7, c='#0072B2'); ax.plot(x[1], lw=.7, c='#009E73')
@@ -248,21 +289,21 @@ def _signal(ax, x, gone, top):
               aspect='auto', zorder=0)
     ax.set(xlim=(0, len(gone)), ylim=(-top, top))
 
+# %% ../../nbs/apps/05_explorer.ipynb #825e401d
 @patch
-def figure(self:Case,
-    e:Explanation, # From `explain`
+def figure(self:Explanation,
     title:str='map: orange for, blue against', # Of the third panel
 ) -> Figure: # Three panels
     "Picture, what is left of it, and map."
-    before, after = e.before.numpy(), e.after.numpy()
+    before,after = self.before.numpy(),self.after.numpy()
     gone = (before != after).any(0)
     top = max(1.05*float(np.abs(before).max()), 1e-9)
     draw = _picture if before.ndim == 3 else _signal
     with house_style():
-        fig, axs = _panels(e)
+        fig,axs = _panels(before.ndim == 3)
         draw(axs[0], before, gone, top)
         draw(axs[1], after, np.zeros_like(gone), top)
-        show_attribution(e.map, e.before, axs[2])
+        show_attribution(self.map, self.before, axs[2])
         for ax,text in zip(axs, ('before, removed in orange', 'after', title)):
             ax.set_title(text, fontsize=9); ax.grid(False)
             ax.spines[:].set_visible(True)
@@ -272,56 +313,75 @@ def figure(self:Case,
 def _plain_name(key): return key.replace('_', ' ')
 
 def _dropdown(text, names, values):
+    "A dropdown that shows names and gives values."
     return widgets.Dropdown(options=[*zip(names, values)], description=text)
 
-def _buttons(options):
+def _toggles(options):
+    "Buttons of which one is pressed."
     return widgets.ToggleButtons(options=options, style=dict(button_width='auto'))
 
-_order_names = dict(top='largest first', bottom='smallest first')
-
+# %% ../../nbs/apps/05_explorer.ipynb #8f1b32d4
 class Explorer:
     "Look into single decisions, with a slider; for JupyterLab and voila."
     def __init__(self,
         model, # A model, or the folder of a finished run
-        store=None, # As for `Case`
-        indices=None, # As for `Case`
-        targets=None, # As for `Case`
+        store=None, # The samples, as for `Case`
+        indices=None, # Which of them, as for `Case`
+        targets=None, # What they are recognised by, as for `Case`
         percent:float=10., # Share removed at the start
-        seed:int=0, # As for `Case`
+        seed:int=0, # Names random orders and noise
     ):
-        self.case = c = Case(model, store, indices, targets, seed)
-        self.filters = {k: _dropdown(k, ['any', *t.classes], ['any', *range(len(t.classes))])
-                        for k,t in c.targets.items()}
-        self.sample = widgets.IntSlider(0, 0, len(c) - 1, description='sample')
-        self.percent = widgets.FloatSlider(percent, min=0, max=100, step=1, description='removed %',
-                                           readout_format='.0f').add_class('lts-percent')
-        self.order = _buttons([(_order_names.get(o, o), o) for o in orders])
-        self.score = _dropdown('large is', map(_plain_name, attributions), attributions)
-        self.task = _buttons(c.tasks)
-        self.impute = _dropdown('replaced by', map(_plain_name, imputations), imputations)
-        self.where, self.words, self.bars = (widgets.HTML() for _ in range(3))
-        self.image = widgets.Image(format='png').add_class('lts-image')
-        self.rows, self.box = np.arange(len(c)), self._lay_out()
+        self.case = Case(model, store, indices, targets, seed)
+        self.rows = np.arange(len(self.case)) # Samples that the filters let through
+        self._make_controls(percent)
+        self._make_views()
+        self.box = self._lay_out()
         self._watch()
         self.refresh()
 
     def _repr_mimebundle_(self, **kwargs): return self.box._repr_mimebundle_(**kwargs)
+
+# %% ../../nbs/apps/05_explorer.ipynb #1eecc2b4
+_order_names = dict(top='largest first', bottom='smallest first')
+
+@patch
+def _make_controls(self:Explorer, percent):
+    "What can be chosen."
+    c = self.case
+    self.filters = {k: _dropdown(k, ['any', *t.classes], ['any', *range(len(t.classes))])
+                    for k,t in c.targets.items()}
+    self.sample = widgets.IntSlider(0, 0, len(c) - 1, description='sample')
+    self.percent = widgets.FloatSlider(percent, min=0, max=100, step=1, description='removed %',
+                                       readout_format='.0f').add_class('lts-percent')
+    self.order = _toggles([(_order_names.get(o, o), o) for o in orders])
+    self.score = _dropdown('large is', map(_plain_name, attributions), attributions)
+    self.task = _toggles(c.tasks)
+    self.impute = _dropdown('replaced by', map(_plain_name, imputations), imputations)
+
+# %% ../../nbs/apps/05_explorer.ipynb #bd4d3b40
+@patch
+def _make_views(self:Explorer):
+    "Where the explanation is shown."
+    self.where = widgets.HTML()
+    self.words = widgets.HTML()
+    self.bars = widgets.HTML()
+    self.image = widgets.Image(format='png').add_class('lts-image')
+    self.image.layout = dict(max_width='900px', width='100%')
 
 # %% ../../nbs/apps/05_explorer.ipynb #8d3c462f
 @patch
 def _lay_out(self:Explorer):
     "Controls on the left, what they show on the right."
     head = lambda text: widgets.HTML(f'<b>{text}</b>')
-    iq = self.case._take(0).ndim == 3
     parts = [head('Sample'), *self.filters.values(), self.sample, self.where,
              head('Removed'), self.percent, self.order, self.score]
-    if not iq: parts.append(self.impute)
+    if self.case.seen(0).ndim == 4: parts.append(self.impute)
     if len(self.case.tasks) > 1: parts += [head('Map for'), self.task]
     left = widgets.VBox(parts, layout=dict(width='330px', flex='0 0 auto'))
     right = widgets.VBox([self.words, self.image, self.bars], layout=dict(flex='1 1 500px'))
-    self.image.layout = dict(max_width='900px', width='100%')
     return widgets.HBox([left, right], layout=dict(flex_flow='row wrap', grid_gap='20px'))
 
+# %% ../../nbs/apps/05_explorer.ipynb #b21de5fb
 @patch
 def _watch(self:Explorer):
     "Show anew whatever changes."
@@ -329,6 +389,7 @@ def _watch(self:Explorer):
     for w in (self.sample, self.percent, self.order, self.score, self.task, self.impute):
         w.observe(self.refresh, 'value')
 
+# %% ../../nbs/apps/05_explorer.ipynb #6b57d244
 @patch
 def _choose(self:Explorer, change=None):
     "The samples that the filters let through."
@@ -336,10 +397,11 @@ def _choose(self:Explorer, change=None):
     for k,w in self.filters.items():
         if w.value != 'any': keep &= self.case.labels[k] == w.value
     self.rows = np.flatnonzero(keep)
-    moved, self.sample.value = self.sample.value, 0 # shows anew where it moved
+    moved,self.sample.value = self.sample.value,0 # shows anew where it moved
     self.sample.max = max(len(self.rows) - 1, 0)
     if not moved: self.refresh()
 
+# %% ../../nbs/apps/05_explorer.ipynb #d93cb0ac
 @patch
 def _show(self:Explorer, words, bars='', figure=None):
     "Put words, bars and picture on the page; without a figure, no picture."
@@ -348,7 +410,8 @@ def _show(self:Explorer, words, bars='', figure=None):
         figure.savefig(data, format='png', dpi=90)
         self.image.value = data.getvalue()
     self.image.layout.visibility = 'hidden' if figure is None else 'visible'
-    self.words.value, self.bars.value = words, bars
+    self.words.value = words
+    self.bars.value = bars
 
 # %% ../../nbs/apps/05_explorer.ipynb #ea36258d
 @patch
@@ -359,15 +422,16 @@ def refresh(self:Explorer,
     if not len(self.rows):
         self.where.value = ''
         return self._show('There is no such sample; choose other labels.')
-    i, score, task = int(self.rows[self.sample.value]), self.score.value, self.task.value
+    i = int(self.rows[self.sample.value])
     self.where.value = (f'<span style="color:#777">one of {len(self.rows)}; number '
                         f'{self.case.indices[i]} of the set</span>')
-    if score != 'intensity' and (i, score, task) not in self.case._kept:
+    order,score,task = self.order.value,self.score.value,self.task.value
+    if not self.case.has_map(i, score, task):
         self.words.value = 'The map of this sample is being made …'
-    how = self.percent.value, self.order.value, score, task, self.impute.value
-    try: e = self.explanation = self.case.explain(i, *how)
+    try: e = self.case.explain(i, self.percent.value, order, score, task, self.impute.value)
     except LTSError as error:
         return self._show(f'<span style="color:#B34700">{escape(str(error))}</span>')
+    self.explanation = e
     of = '' if score == 'intensity' else f' of the {task}\norange for, blue against'
-    self._show(self.case.words(e, score, self.order.value, task), self.case.bars(e),
-               self.case.figure(e, _plain_name(score) + of))
+    self._show(self.case.words(e, score, order, task), self.case.bars(e),
+               e.figure(_plain_name(score) + of))
