@@ -24,6 +24,7 @@ def iq_channels(
         raise LTSError(f'`x` has shape {a.shape}; one signal is (2, time), or complex (time,)')
     return a.astype(np.float32)
 
+# %% ../../nbs/io/00_types.ipynb #d46f49e9
 def _axes(ax, figsize=(5, 2)): return plt.subplots(figsize=figsize)[1] if ax is None else ax
 
 # %% ../../nbs/io/00_types.ipynb #ccaf1ee0
@@ -94,5 +95,15 @@ class TensorIQ(TensorBase):
 
 # %% ../../nbs/io/00_types.ipynb #4e15d5ex
 class TensorConstellation(TensorImageBW):
-    "A constellation image, shape `(1, h, w)` or `(batch, 1, h, w)`."
+    "Constellation images: `(channels, h, w)`, or `(batch, channels, h, w)`."
     _show_args = {'cmap': 'magma'}
+
+    def show(self,
+        channel:int=0, # Which channel
+        ctx=None, # Axes to draw on
+        **kwargs, # Passed to `show_image`
+    ):
+        "Draw one channel of one image; returns the axes."
+        if self.ndim != 3:
+            raise LTSError(f'shape {tuple(self.shape)}; show one image (channels, h, w)')
+        return super(TensorConstellation, self[channel:channel+1]).show(ctx=ctx, **kwargs)

@@ -30,6 +30,7 @@ def _looks(window, average):
     k = np.arange(average)
     return 1/rho[np.abs(k[:, None] - k)].mean()
 
+# %% ../../nbs/views/05_blobs.ipynb #4ea749a7
 def detection_threshold(
     false_alarm:float, # Chance that a cell of pure noise joins a blob, 0 to 1
     window, # The window, shape (n_fft,)
@@ -60,6 +61,7 @@ def _bridge(mask, gap):
     flat[np.repeat(i[short] + 1 - np.cumsum(n) + n, n) + np.arange(n.sum())] = True
     return mask
 
+# %% ../../nbs/views/05_blobs.ipynb #c0256c2a
 def _closed(mask, gap_frames, gap_bins):
     "Bridge gaps in time, then in frequency."
     in_time = _bridge(np.ascontiguousarray(mask.T), gap_frames)
@@ -157,21 +159,31 @@ class BlobDetector:
     def __post_init__(self):
         check_stft(self.n_fft, self.hop or self.n_fft//2)
         stft_window(self.window, self.n_fft)
-        if not 0 < self.false_alarm < .5:
-            raise ConfigError(f'`false_alarm` ({self.false_alarm}) must lie between 0 and 0.5')
-        if self.floor not in ('all', 'bin'):
-            raise ConfigError(f"`floor` ({self.floor!r}) must be 'all' or 'bin'")
-        for k,v in dict(average=self.average, frames=self.frames).items():
-            if v % 2 != 1 or not 1 <= v < self.n_fft:
-                raise ConfigError(f'`{k}` ({v}) must be odd: 1, 3, 5, …')
-        for k,least in dict(gap_time=0, gap_freq=0, min_cells=1, segment=16).items():
-            if (v := getattr(self, k)) is not None and v < least:
-                raise ConfigError(f'`{k}` ({v}) must be {least} or more')
+        _check_detector(self)
+
+# %% ../../nbs/views/05_blobs.ipynb #64bf1d1f
+def _check_detector(det):
+    "Refuse settings that mean nothing."
+    if not 0 < det.false_alarm < .5:
+        raise ConfigError(f'`false_alarm` ({det.false_alarm}) must lie between 0 and 0.5')
+    if det.floor not in ('all', 'bin'):
+        raise ConfigError(f"`floor` ({det.floor!r}) must be 'all' or 'bin'")
+    for k,v in dict(average=det.average, frames=det.frames).items():
+        if v % 2 != 1 or not 1 <= v < det.n_fft:
+            raise ConfigError(f'`{k}` ({v}) must be odd: 1, 3, 5, …')
+    for k,least in dict(gap_time=0, gap_freq=0, min_cells=1, segment=16).items():
+        if (v := getattr(det, k)) is not None and v < least:
+            raise ConfigError(f'`{k}` ({v}) must be {least} or more')
 
 # %% ../../nbs/views/05_blobs.ipynb #4ed404c3
 class BlobSearch:
     "The search of one recording, fed in blocks of frames."
-    def __init__(self, det, spec, block=0, quantum=0.):
+    def __init__(self,
+        det:BlobDetector, # Its settings
+        spec:Spectrogram, # Rate, window and start of the recording; its power is not used
+        block:int=0, # Number that the boxes get as their `block`
+        quantum:float=0., # Power of the rounding noise of the recording
+    ):
         self.det,self.spec,self.block = det,replace(spec, power=None),block
         fs,w = spec.sample_rate,get_window(spec.window, spec.n_fft)
         self.least = max(quantum/fs, 1e-30) # Density of the rounding noise
@@ -182,8 +194,10 @@ class BlobSearch:
         self.hits = np.zeros((0, spec.n_fft), bool)
         self.excess = np.zeros((0, spec.n_fft), np.float32)
 
-    def whiten(self, power):
-        "Power over the noise floor of each segment; a short last one keeps the floor before it."
+    def whiten(self,
+        power, # Density of whole segments, or of the last frames, (frames, n_fft)
+    ): # Power over the noise floor, same shape
+        "Divide each segment by its noise floor; a short last one keeps the floor before it."
         out,dim = [],0 if self.det.floor == 'bin' else None
         for p in power.split(self.det.segment):
             if self.floor is None or len(p) >= self.det.segment//4:
@@ -191,7 +205,9 @@ class BlobSearch:
             out.append(p/self.floor)
         return torch.cat(out)
 
-    def passes(self, x):
+    def passes(self,
+        x, # Power over the noise floor, (frames, n_fft)
+    ): # bool, same shape
         "Where the mean of neighbouring bins is above the threshold."
         k,n = self.det.average,x.shape[1]
         x = torch.nn.functional.pad(x, (k//2, k//2), mode='reflect')
@@ -199,8 +215,11 @@ class BlobSearch:
 
 # %% ../../nbs/views/05_blobs.ipynb #6abc1f97
 @patch
-def push(self:BlobSearch, power, last=False):
-    "Boxes that end in the next frames, (frames, n_fft); blocks but the last are whole segments."
+def push(self:BlobSearch,
+    power, # Density of the next frames, (frames, n_fft); blocks but the last are whole segments
+    last:bool=False, # Whether these are the last frames
+) -> pd.DataFrame: # Boxes
+    "Boxes that end in the next frames."
     x = self.whiten(power)
     self.hits = np.concatenate([self.hits, self.passes(x).cpu().numpy()])
     self.excess = np.concatenate([self.excess, (x - 1).cpu().numpy()])
@@ -237,10 +256,11 @@ def __call__(self:BlobDetector,
     "Find the blobs of spectrograms."
     return join_boxes(BlobSearch(self, spec, i).push(p.T, last=True) for i,p in enumerate(spec.power))
 
+# %% ../../nbs/views/05_blobs.ipynb #a66d132b
 @patch
 def spectrogram(self:BlobDetector,
-    iq, # I/Q, as for `spectrogram`
-    sample_rate:float=None, # Hz
+    iq, # I/Q: (batch, 2, time), (2, time) or complex (batch, time), any device
+    sample_rate:float=None, # Hz; 1 when None
     start:float=0., # Time of the first sample, s
 ) -> Spectrogram:
     "A spectrogram with the settings of the detector."

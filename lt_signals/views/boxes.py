@@ -27,14 +27,18 @@ def make_boxes(
     if not len(t.columns): t = pd.DataFrame({k: np.zeros(0) for k in box_columns})
     if missing := [c for c in box_columns[1:5] if c not in t]:
         raise LTSError(f'boxes need a column {missing[0]!r}; they have {", ".join(map(str, t))}')
-    for low,high in [('t_start', 't_stop'), ('f_low', 'f_high')]:
-        wrong = ~(t[high].to_numpy(float) >= t[low].to_numpy(float))
-        if wrong.any():
-            a,b = t[[low, high]].iloc[int(wrong.argmax())]
-            raise LTSError(f'box {int(wrong.argmax())}: `{high}` ({b}) must not be below '
-                           f'`{low}` ({a})')
+    for low,high in [('t_start', 't_stop'), ('f_low', 'f_high')]: _check_edges(t, low, high)
     t = t.assign(block=t.get('block', 0), snr_db=t.get('snr_db', np.nan)).astype({'block': int})
     return t[box_columns + [c for c in t if c not in box_columns]].reset_index(drop=True)
+
+# %% ../../nbs/views/04_boxes.ipynb #fc40edc0
+def _check_edges(t, low, high):
+    "Refuse boxes that end before they begin."
+    wrong = ~(t[high].to_numpy(float) >= t[low].to_numpy(float))
+    if not wrong.any(): return
+    i = int(wrong.argmax())
+    a,b = t[[low, high]].iloc[i]
+    raise LTSError(f'box {i}: `{high}` ({b}) must not be below `{low}` ({a})')
 
 # %% ../../nbs/views/04_boxes.ipynb #9c806503
 def join_boxes(
@@ -57,22 +61,25 @@ def show_boxes(
     color='#D55E00', # Of the boxes
     **kwargs, # Passed to `PolyCollection`
 ):
-    "Draw a spectrogram in dB, and boxes."
+    "Draw a spectrogram in dB, and boxes; returns the axes."
     ax = ax or plt.subplots(figsize=(7, 2.5), layout='constrained')[1]
     db,(unit,scale) = spec.db[i].cpu(),_unit(spec.sample_rate)
-    t,f = spec.hop/spec.sample_rate*np.array([-.5, .5]),spec.sample_rate/2/scale
+    half,f = spec.hop/spec.sample_rate/2,spec.sample_rate/2/scale
     low = float(db.flatten()[::max(1, db.numel()//10**6)].median())
     ax.imshow(db, origin='lower', aspect='auto', interpolation='nearest',
-              extent=(*spec.times[[0, -1]] + t, -f, f), vmin=low - 3,
+              extent=(spec.times[0] - half, spec.times[-1] + half, -f, f), vmin=low - 3,
               vmax=max(float(db.max()) - 6, low + 12))
     if boxes is not None:
-        b = boxes[boxes.block == i]
-        corners = np.stack([[b.t_start, b.t_start, b.t_stop, b.t_stop],
-                            np.stack([b.f_low, b.f_high, b.f_high, b.f_low])/scale]).T
         style = dict(facecolors='none', edgecolors=color, linewidths=1) | kwargs
-        ax.add_collection(PolyCollection(corners, **style))
+        ax.add_collection(PolyCollection(_corners(boxes[boxes.block == i], scale), **style))
     ax.set(xlabel='sample' if spec.sample_rate == 1 else 'time (s)', ylabel=f'frequency ({unit})')
     return ax
+
+# %% ../../nbs/views/04_boxes.ipynb #e555d8b9
+def _corners(b, scale):
+    "The corners of boxes, float64 (n, 4, 2): times, and frequencies in units of `scale` Hz."
+    return np.stack([[b.t_start, b.t_start, b.t_stop, b.t_stop],
+                     np.stack([b.f_low, b.f_high, b.f_high, b.f_low])/scale]).T
 
 # %% ../../nbs/views/04_boxes.ipynb #588782fx
 def _unit(sample_rate):
@@ -118,13 +125,13 @@ def detection_scores(
     seconds:float, # Length of all recordings together, s
     iou:float=.3, # Least intersection over union
     min_snr_db:float=6., # Recall counts signals from here on, dB
-) -> dict: # recall, mean_iou, n_signals, n_found; per second: interferer, false, of them part and noise
+) -> dict: # recall, mean_iou, n_signals, n_found; per second: interferer, false, of them part, noise
     "Recall of the signals, and what else was found."
     match = match_boxes(found, truth, iou)
     wanted = ((truth.kind == 'signal') & (truth.snr_db >= min_snr_db)).to_numpy()
     got = wanted & np.isin(np.arange(len(truth)), match)
     best = box_iou(found, truth).max(0, initial=0)
-    kinds = _what(found, truth, match)
+    kinds = _kinds(found, truth, match)
     rate = {k: float((kinds == k).sum()/seconds) for k in ('interferer', 'part', 'noise')}
     return dict(recall=_mean(got[wanted]), mean_iou=_mean(best[got]), n_signals=int(wanted.sum()),
                 n_found=len(found), false_per_s=rate['part'] + rate['noise'],
@@ -133,7 +140,7 @@ def detection_scores(
 def _mean(x): return float(x.mean()) if len(x) else math.nan
 
 # %% ../../nbs/views/04_boxes.ipynb #c977210x
-def _what(found, truth, match):
+def _kinds(found, truth, match):
     "What each box is: 'signal', 'interferer', 'part' (touches an emission, matches none), 'noise'."
     kind = np.append(truth.kind.to_numpy(object), '')[match]
     touches = (box_iou(found, truth) > 0).any(1)

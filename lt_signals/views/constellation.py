@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from fastai.torch_core import TensorImageBW
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn, Tensor
@@ -56,7 +55,7 @@ def _find_bins(
 # %% ../../nbs/views/00_constellation.ipynb #3ceef59e
 def _pixels(
     x:Tensor, # I/Q, float32 (batch, 2, time)
-    limit, # As for `_find_bins`
+    limit, # Half width of the range: a float, or float64 (batch,)
     n:int, # Pixels a side
     margin:int=0, # Empty pixels on every side
 ) -> tuple: # Positions in the flattened images, int64 (batch*time,); weights 0. or 1.
@@ -84,7 +83,8 @@ class Constellation(nn.Module):
         resolutions=(1,), # Divisors of `size`, one channel each
     ):
         super().__init__()
-        self.size,(self.limit,self.percentile) = _whole('size', size),_parse_limit(limit)
+        self.size = _positive('size', size)
+        self.limit,self.percentile = _parse_limit(limit)
         if scale not in _scales:
             raise LTSError(f'`scale` ({scale!r}) must be one of {", ".join(_scales)}')
         if not 0 <= smooth < self.size:
@@ -93,8 +93,8 @@ class Constellation(nn.Module):
         self.smooth,self.resolutions = float(smooth),_divisors(resolutions, self.size)
 
     @property
-    def n_channels(self):
-        "Channels of the images."
+    def n_channels(self) -> int:
+        "Channels of the images: one for each resolution."
         return len(self.resolutions)
 
     @property
@@ -104,17 +104,21 @@ class Constellation(nn.Module):
         return dict(size=self.size, limit=limit, unit_power=self.unit_power, log=self.log,
                     scale=self.scale, smooth=self.smooth, resolutions=list(self.resolutions))
 
-    def extra_repr(self): return ', '.join(f'{k}={v!r}' for k,v in self.options.items())
+    def extra_repr(self):
+        "The options, for printing."
+        return ', '.join(f'{k}={v!r}' for k,v in self.options.items())
 
 # %% ../../nbs/views/00_constellation.ipynb #b31c3960
-def _whole(name, v):
+def _positive(name, v):
+    "A whole number from 1 up."
     if isinstance(v, bool) or v != int(v) or v < 1:
         raise LTSError(f'`{name}` ({v}) must be a whole number from 1 up')
     return int(v)
 
 # %% ../../nbs/views/00_constellation.ipynb #b31c396x
 def _divisors(resolutions, size):
-    d = tuple(_whole('resolutions', k) for k in np.atleast_1d(resolutions).tolist())
+    "Resolutions as a tuple; each divides the size."
+    d = tuple(_positive('resolutions', k) for k in np.atleast_1d(resolutions).tolist())
     if not d: raise LTSError('`resolutions` is empty; (1,) is one channel')
     if bad := [k for k in d if size % k]:
         raise LTSError(f'`resolutions` has {bad[0]}, which does not divide `size` ({size})')
@@ -184,6 +188,7 @@ def _gaussian(sigma):
     w = np.exp(-.5*(np.arange(-r, r+1)/sigma)**2)
     return (w/w.sum()).tolist()
 
+# %% ../../nbs/views/00_constellation.ipynb #7f1ad5ee
 @patch
 def _smoothed(self:Constellation, x, limit, n, out):
     "Fill `out` (batch, n, n) with smoothed images."
@@ -244,14 +249,3 @@ def to_constellation(
     x = torch.as_tensor(iq)
     images = Constellation(**kwargs)(x[None] if x.ndim == 2 else x)
     return (images[0] if x.ndim == 2 else images).as_subclass(TensorConstellation)
-
-# %% ../../nbs/views/00_constellation.ipynb #c7b260cx
-@patch
-def show(self:TensorConstellation,
-    channel:int=0, # Which channel
-    ctx=None, # Axes to draw on
-    **kwargs, # Passed to `show_image`
-):
-    "Draw one channel of one image; returns the axes."
-    if self.ndim != 3: raise LTSError(f'shape {tuple(self.shape)}; show one image (channels, h, w)')
-    return TensorImageBW.show(self[channel:channel+1], ctx=ctx, **kwargs)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..core.errors import ConfigError, LTSError
 
 # %% ../../nbs/views/03_stft.ipynb #8e370fad
-def _complex(iq):
+def _as_complex(iq):
     "Complex (batch, time) from what `spectrogram` takes."
     x = torch.as_tensor(iq)
     if not x.is_complex() and x.ndim in (2, 3) and x.shape[-2] == 2:
@@ -56,21 +56,35 @@ class Spectrogram:
         return self.start + (k*self.hop + self.n_fft/2)/self.sample_rate
 
 # %% ../../nbs/views/03_stft.ipynb #31173a72
-def stft_window(name, n_fft, device='cpu'):
+def stft_window(
+    name, # Name of a window in `scipy.signal.get_window`
+    n_fft:int, # Samples
+    device='cpu', # Where it is needed
+) -> Tensor: # float32 (n_fft,)
     "A window of unit energy whose spectra have zero frequency in the middle."
     try: w = get_window(name, n_fft)
     except ValueError as e: raise ConfigError(f'`window` ({name!r}): {e}') from None
     w = w/np.sqrt((w**2).sum())*(-1)**np.arange(n_fft)
     return torch.as_tensor(w, dtype=torch.float32, device=device)
 
-def check_stft(n_fft, hop):
+# %% ../../nbs/views/03_stft.ipynb #b272138a
+def check_stft(
+    n_fft:int, # Samples of a window
+    hop:int, # Samples from one window to the next
+):
+    "Refuse windows that are odd or too short, and hops that leave samples out."
     if n_fft != int(n_fft) or n_fft < 8 or n_fft % 2:
         raise ConfigError(f'`n_fft` ({n_fft}) must be an even number of samples, 8 or more')
     if hop != int(hop) or not 1 <= hop <= n_fft:
         raise ConfigError(f'`hop` ({hop}) must be from 1 to `n_fft` ({n_fft}) samples')
 
-def stft_power(z, window, hop):
-    "Power of frames, float32 (batch, frames, n_fft)."
+# %% ../../nbs/views/03_stft.ipynb #258aae8c
+def stft_power(
+    z:Tensor, # Complex (…, time)
+    window:Tensor, # From `stft_window`, float32 (n_fft,)
+    hop:int, # Samples from one window to the next
+) -> Tensor: # float32 (…, frames, n_fft)
+    "Power of the spectra of overlapping windows."
     x = torch.fft.fft(z.unfold(-1, len(window), hop)*window)
     return x.real.square().addcmul_(x.imag, x.imag)
 
@@ -84,7 +98,7 @@ def spectrogram(
     start:float=0., # Time of the first sample, s
 ) -> Spectrogram: # Frame `k` covers samples `k*hop` to `k*hop + n_fft`; a rest is left out
     "Power density over frequency and time (as `scipy.signal.spectrogram`), batched on the device."
-    z,hop,fs = _complex(iq), hop or n_fft//2, sample_rate or 1.
+    z,hop,fs = _as_complex(iq), hop or n_fft//2, sample_rate or 1.
     check_stft(n_fft, hop)
     if z.shape[1] < n_fft: z = torch.nn.functional.pad(z, (0, n_fft - z.shape[1]))
     p = stft_power(z, stft_window(window, n_fft, z.device), hop)/fs
