@@ -19,6 +19,9 @@ from ..io.sigmf import find_sigmf
 from .boxes import make_boxes
 
 # %% ../../nbs/views/08_annotations.ipynb #336f536c
+_note_fields = dict(label='core:label', comment='core:comment', score='lts:score',
+                    snr_db='lts:snr_db')
+
 def box_annotations(
     boxes:pd.DataFrame, # Boxes; columns 'label', 'score' and 'comment' are kept where they are
     sample_rate:float, # Hz
@@ -29,14 +32,12 @@ def box_annotations(
     rows,centre = [],center_freq or 0.
     for b in boxes.to_dict('records'):
         start,stop = (max(round(b[k]*sample_rate), 0) for k in ('t_start', 't_stop'))
+        low,high = (centre + b[k] for k in ('f_low', 'f_high'))
         row = {'core:sample_start': first + start, 'core:sample_count': max(stop - start, 1),
-               'core:freq_lower_edge': centre + b['f_low'], 'core:freq_upper_edge': centre + b['f_high']}
+               'core:freq_lower_edge': low, 'core:freq_upper_edge': high}
         rows.append(row | {_note_fields[k]: v for k,v in b.items()
                            if k in _note_fields and not pd.isna(v)})
     return sorted(rows, key=lambda r: r['core:sample_start'])
-
-_note_fields = dict(label='core:label', comment='core:comment', score='lts:score',
-                    snr_db='lts:snr_db')
 
 # %% ../../nbs/views/08_annotations.ipynb #fe0caebx
 def capture_segment(
@@ -78,6 +79,7 @@ def read_boxes(
 
 # %% ../../nbs/views/08_annotations.ipynb #fdd9ea9x
 def _boxes_of(meta, file, block):
+    "A dict for each annotation of a recording: the edges of its box, and what is said of it."
     fs,offset = meta.get_global_field('core:sample_rate'),meta.get_global_field('core:offset', 0)
     if not fs:
         raise SignalFileError(file, 'without a sample rate annotations have no place in time.',

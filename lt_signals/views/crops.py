@@ -20,12 +20,13 @@ from ..io.store import Store
 from .stft import Spectrogram
 
 # %% ../../nbs/views/06_crops.ipynb #ef9373c7
-crop_normalizations = ('peak', 'zscore', 'none')
+crop_normalizations = ('peak', 'zscore', 'none') # Names of how crops are normalised
 
 def _table_of_sums(power):
     "Sums over all lower bins and earlier frames, float64 (batch, bins+1, frames+1)."
     return torch.nn.functional.pad(power.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
 
+# %% ../../nbs/views/06_crops.ipynb #2aaa74f2
 def _at(sums, item, y, x):
     "Table of sums at fractional places, (n, size, size)."
     def split(v, most):
@@ -37,7 +38,7 @@ def _at(sums, item, y, x):
     return before*(1 - b) + after*b
 
 # %% ../../nbs/views/06_crops.ipynb #de170ed7
-def _places(spec, boxes, margin):
+def _box_edges(spec, boxes, margin):
     "Edges of boxes with margin, in bins and in frames, float64 (n, 2) each."
     t,f = (torch.from_numpy(boxes[k].to_numpy(float, copy=True))
            for k in (['t_start', 't_stop'], ['f_low', 'f_high']))
@@ -81,18 +82,27 @@ def crop(
     item = torch.from_numpy(boxes['block'].to_numpy(np.int64, copy=True)).to(spec.power.device)
     if item.max() >= len(spec.power):
         raise LTSError(f'`boxes`: block {int(item.max())} of a batch of {len(spec.power)}')
-    edges,sums = _places(spec, boxes, margin),_table_of_sums(spec.power)
+    edges = _box_edges(spec, boxes, margin)
     pixel = torch.cat([e[:, 1:] - e[:, :1] for e in edges], 1).amax(1)/size # Cells, either way
     (y0,y1,in_y),(x0,x1,in_x) = (_pixels(e, pixel, size, n)
                                  for e,n in zip(edges, spec.power.shape[1:]))
-    total = sum(sign*_at(sums, item, y, x) for sign,y,x in
-                [(1, y1, x1), (-1, y0, x1), (-1, y1, x0), (1, y0, x0)])
-    area = ((y1 - y0)[:, :, None]*(x1 - x0)[:, None]).clamp_min(1e-9)
-    db = 10*(total/area).clamp_min(1e-30).log10()
+    mean = _mean_power(_table_of_sums(spec.power), item, y0, y1, x0, x1)
+    db = 10*mean.clamp_min(1e-30).log10()
     return _normalized(db, in_y[:, :, None] & in_x[:, None], normalize).float()[:, None]
 
+# %% ../../nbs/views/06_crops.ipynb #0f5c481c
+def _mean_power(sums, item, y0, y1, x0, x1):
+    "Mean power of the areas of pixels, (n, size, size)."
+    total = sum(sign*_at(sums, item, y, x) for sign,y,x in
+                [(1, y1, x1), (-1, y0, x1), (-1, y1, x0), (1, y0, x0)])
+    return total/((y1 - y0)[:, :, None]*(x1 - x0)[:, None]).clamp_min(1e-9)
+
 # %% ../../nbs/views/06_crops.ipynb #646d8e7x
-def check_crop(size, normalize):
+def check_crop(
+    size:int, # Pixels of a side
+    normalize:str, # How crops are normalised
+):
+    "Refuse crops that are too small, and what is no name of `crop_normalizations`."
     if normalize not in crop_normalizations:
         known = ', '.join(crop_normalizations)
         raise LTSError(f'`normalize` ({normalize!r}) must be one of {known}')
@@ -113,20 +123,26 @@ class CropStore(Store):
         classes=('noise', 'signal'), # Names of the classes, in order
         meta=None, # Facts of each crop, a table of n rows: its box, recording, …
     ):
-        x = torch.as_tensor(np.asarray(crops) if not isinstance(crops, Tensor) else crops)
-        x = x.as_subclass(Tensor).float()
-        if x.ndim == 3: x = x[:, None]
-        if x.ndim != 4 or not len(x) or not x[0].numel():
-            raise LTSError(f'`crops` has shape {tuple(x.shape)}; give (n, 1, height, width), '
-                           'one or more')
-        if (bad := ~x.flatten(1).isfinite().all(1)).any():
-            first = int(bad.int().argmax())
-            raise LTSError(f'`crops` holds NaN or infinity, first in crop {first}')
+        x = _as_images(crops)
         if isinstance(labels, Tensor): labels = labels.detach().cpu().numpy()
         labels, classes = encode_labels(labels, len(x), list(classes), 'crops')
         meta = pd.DataFrame(index=range(len(x))) if meta is None else pd.DataFrame(meta)
         if len(meta) != len(x): raise LTSError(f'`meta` has {len(meta)} rows for {len(x)} crops')
         super().__init__(labels, classes, x.shape[1:], meta, data=x)
+
+# %% ../../nbs/views/06_crops.ipynb #e1584182
+def _as_images(crops):
+    "Crops as one tensor, float32 (n, channels, height, width), all finite."
+    x = torch.as_tensor(np.asarray(crops) if not isinstance(crops, Tensor) else crops)
+    x = x.as_subclass(Tensor).float()
+    if x.ndim == 3: x = x[:, None]
+    if x.ndim != 4 or not len(x) or not x[0].numel():
+        raise LTSError(f'`crops` has shape {tuple(x.shape)}; give (n, 1, height, width), '
+                       'one or more')
+    if (bad := ~x.flatten(1).isfinite().all(1)).any():
+        first = int(bad.int().argmax())
+        raise LTSError(f'`crops` holds NaN or infinity, first in crop {first}')
+    return x
 
 # %% ../../nbs/views/06_crops.ipynb #6a79c93c
 def energy_labels(

@@ -72,11 +72,13 @@ class Stream:
 
 # %% ../../nbs/views/07_streams.ipynb #0e1345ef
 def _of_recording(rec, sample_rate, center_freq=None, first=0):
+    "The stream of a raw recording; a rate in the file comes before one that is given."
     rate = rec.sample_rate or sample_rate
     return Stream(rec.read, rec.n, rate, rec.name, center_freq, first, rec.path, rec)
 
 # %% ../../nbs/views/07_streams.ipynb #0e1345ex
 def _raw_streams(path, sample_format, sample_rate, iq_order='IQ'):
+    "A stream for each raw file."
     files = capture_files(path, sample_format) if path.is_dir() else [path]
     if not files:
         raise SignalFileError(path, 'the folder holds no capture file.',
@@ -89,6 +91,7 @@ def _raw_streams(path, sample_format, sample_rate, iq_order='IQ'):
 
 # %% ../../nbs/views/07_streams.ipynb #0e1345ey
 def _sigmf_streams(path, sample_format, sample_rate):
+    "A stream for each capture segment of SigMF recordings."
     return [_of_recording(rec, sample_rate, capture.get('core:frequency'), first)
             for part in find_sigmf(path)
             for rec,first,capture in sigmf_segments(part)]
@@ -101,6 +104,7 @@ def _part_of(source, row, start, count):
     source.close() # Give back the pages that were mapped
     return x
 
+# %% ../../nbs/views/07_streams.ipynb #1936bd11
 def _row_reader(store, row, held):
     "Reads parts of a row of an array; a row of another file is read whole, and kept in `held`."
     def read(start, count):
@@ -111,12 +115,15 @@ def _row_reader(store, row, held):
         return held[row][start:start+count]
     return read
 
+# %% ../../nbs/views/07_streams.ipynb #234417fd
 def _store_streams(store):
+    "A stream for each signal of a store."
     source,held = store.source,{}
-    if store.n_channels != 2:
-        raise SignalFileError(source.path, f'signals of {store.n_channels} channels are no I/Q.',
+    channels,length = store.sample_shape
+    if channels != 2:
+        raise SignalFileError(source.path, f'signals of {channels} channels are no I/Q.',
                               remedy='convert them to I and Q first.')
-    lengths = [store.target_length]*len(store) if source.lengths is None else source.lengths
+    lengths = [length]*len(store) if source.lengths is None else source.lengths
     name = Path(source.path).name
     return [Stream(_row_reader(store, i, held), n, store.sample_rate, f'{name}[{i}]',
                    path=source.path) for i,n in enumerate(lengths)]
@@ -148,20 +155,21 @@ def stream(self:BlobDetector,
 ): # Generator of boxes, a table for each block
     "Find the blobs of a recording of any length, in constant memory."
     hop,fs = self.hop or self.n_fft//2,stream.sample_rate or 1.
-    spec,w = Spectrogram(None, fs, self.n_fft, hop, self.window),stft_window(self.window, self.n_fft)
-    search,w = BlobSearch(self, spec, quantum=stream.quantum),w.to(self.device)
+    spec = Spectrogram(None, fs, self.n_fft, hop, self.window)
+    window = stft_window(self.window, self.n_fft, self.device)
+    search = BlobSearch(self, spec, quantum=stream.quantum)
     frames = max(1, (stream.n - self.n_fft)//hop + 1)
     step = max(1, round(block/(hop*self.segment)))*self.segment
     for k in range(0, frames, step):
         m = min(step, frames - k)
         z = stream._frames(k*hop, m, self.n_fft, hop).to(self.device)
-        yield search.push(stft_power(z, w, hop)/fs, last=k + m == frames)
+        yield search.push(stft_power(z, window, hop)/fs, last=k + m == frames)
 
 # %% ../../nbs/views/07_streams.ipynb #5628dffx
 @patch
 def find(self:BlobDetector,
     stream:Stream, # What to search
-    **kwargs, # As for `BlobDetector.stream`
+    **kwargs, # `block`, the samples that `BlobDetector.stream` reads at a time
 ) -> pd.DataFrame: # Boxes, in order of their start
     "All boxes of a recording."
     return join_boxes(self.stream(stream, **kwargs))
@@ -179,17 +187,25 @@ def spectrogram(self:Stream,
     "The spectrogram of a stretch."
     hop,fs = hop or n_fft//2,self.sample_rate or 1.
     check_stft(n_fft, hop)
-    last = self.duration if t_stop is None else t_stop
-    def frame(t): return (t*fs - (n_fft - hop)/2)/hop # Whole where frames begin
-    most = max(0, (self.n - n_fft)//hop)
-    first = min(max(math.floor(frame(t_start) + 1e-6), 0), most)
-    last = min(max(math.ceil(frame(last) - 1e-6) - 1, first), most)
+    first,last = self._frames_between(t_start, t_stop, n_fft, hop)
     stride,w = (last - first)//max_frames + 1,stft_window(window, n_fft)
     k = np.arange(first, last + 1, stride)
     if stride*hop > 4*n_fft: # Far apart: each frame is read by itself
         p = torch.cat([stft_power(self._frames(i*hop, 1, n_fft, hop), w, hop) for i in k])
-    else: p = stft_power(self._frames(first*hop, (len(k) - 1)*stride + 1, n_fft, hop), w, hop)[::stride]
+    else:
+        z = self._frames(first*hop, (len(k) - 1)*stride + 1, n_fft, hop)
+        p = stft_power(z, w, hop)[::stride]
     return Spectrogram(p.T[None]/fs, fs, n_fft, hop*stride, window, first*hop/fs)
+
+# %% ../../nbs/views/07_streams.ipynb #1c2e639f
+@patch
+def _frames_between(self:Stream, t_start, t_stop, n_fft, hop):
+    "First and last frame of a stretch."
+    fs,t_stop = self.sample_rate or 1.,self.duration if t_stop is None else t_stop
+    def frame(t): return (t*fs - (n_fft - hop)/2)/hop # Whole where frames begin
+    most = max(0, (self.n - n_fft)//hop)
+    first = min(max(math.floor(frame(t_start) + 1e-6), 0), most)
+    return first, min(max(math.ceil(frame(t_stop) - 1e-6) - 1, first), most)
 
 # %% ../../nbs/views/07_streams.ipynb #93eea7fe
 def _runs(start, stop, longest):
@@ -202,13 +218,14 @@ def _runs(start, stop, longest):
             first,end = i,b
     return runs + [range(first, len(start))] if len(start) else []
 
+# %% ../../nbs/views/07_streams.ipynb #3f997a3f
 @patch
 def crops(self:BlobDetector,
     stream:Stream, # The recording
     boxes, # Boxes in it
     size:int=64, # Pixels of a side
-    margin:float=.25, # As for `crop`
-    normalize:str='peak', # As for `crop`
+    margin:float=.25, # Surroundings on each side, share of the box; two cells more are added
+    normalize:str='peak', # A name of `crop_normalizations`: 'peak', 'zscore' or 'none'
 ) -> Tensor: # float32 (n, 1, size, size)
     "Cut boxes out of a recording of any length."
     check_crop(size, normalize)
