@@ -18,9 +18,9 @@ MORE = dict(mixup=.3, ema_decay=.9, label_smoothing=.1)  # further fields of sta
 def make_run(folder, more):
     "A small run with everything random that training has; its results."
     from lt_signals.training.fit import fit_stages
-    learn, stages, judge = (tasks_run if 'weighting' in more else stages_run)(Path(folder), **more)
+    learn, stages, evaluate = (tasks_run if 'weighting' in more else stages_run)(Path(folder), **more)
     with learn.no_bar(), learn.no_logging():
-        return fit_stages(learn, stages, path=folder, resume=True, seed=3, judge=judge)
+        return fit_stages(learn, stages, path=folder, resume=True, seed=3, evaluate=evaluate)
 
 
 def new_weights(folder):
@@ -30,9 +30,9 @@ def new_weights(folder):
 
 
 def stages_run(folder, **more):
-    "Learner, stages and judge of three stages on a long tail."
+    "Learner, stages and (the usual) evaluation of three stages on a long tail."
     import numpy as np
-    from lt_signals.io.store import SignalStore
+    from lt_signals.io.signal_store import SignalStore
     from lt_signals.data.dataloaders import build_dataloaders
     from lt_signals.training.classifier_stages import Stage1, Stage2
     from lt_signals.training.calibration_stage import Stage3
@@ -54,7 +54,7 @@ def stages_run(folder, **more):
 
 
 def tasks_run(folder, weighting):
-    "Learner, stages and judge of one stage for two tasks."
+    "Learner, stages and evaluation of one stage for two tasks."
     from lt_signals.core.config import make_config
     from lt_signals.tasks.amc import AMC
 
@@ -71,7 +71,7 @@ def tasks_run(folder, weighting):
 def kill_at(when):
     "Arrange a SIGKILL of this process: 'stage epoch batch', or 'write n' in the middle of the n-th checkpoint."
     from fastai.callback.core import Callback
-    from lt_signals.training import stages
+    from lt_signals.training.training import Training
     name, *numbers = when.split()
     die = lambda: os.kill(os.getpid(), signal.SIGKILL)
     if name == 'write':
@@ -87,11 +87,11 @@ def kill_at(when):
     epoch, batch = map(int, numbers)
     def before_batch(self):
         if self.training and (self.epoch, self.iter) == (epoch, batch): die()
-    fit = stages._fit
-    def _fit(learn, stage, seed, checkpointer, counts, amp, cbs):
-        if stage.name == name: cbs = [Callback(before_batch=before_batch)]
-        return fit(learn, stage, seed, checkpointer, counts, amp, cbs)
-    stages._fit = _fit
+    fit = Training.fit
+    def fit_and_die(stage, ctx, loss, cbs):
+        if stage.name == name: cbs = [*cbs, Callback(before_batch=before_batch)]
+        return fit(stage, ctx, loss, cbs)
+    Training.fit = fit_and_die
 
 
 def process(folder, when, more):
@@ -105,7 +105,7 @@ def train(folder, when='', more={}):
     "Train in a new process, forked from a server that has done nothing but import; its exit status."
     os.environ['OMP_NUM_THREADS'] = '1'
     ctx = multiprocessing.get_context('forkserver')
-    ctx.set_forkserver_preload(['lt_signals.training.amc', 'lt_signals.models.iq'])
+    ctx.set_forkserver_preload(['lt_signals.tasks.amc', 'lt_signals.models.iq'])
     p = ctx.Process(target=process, args=(folder, when, more))
     p.start()
     p.join()
