@@ -28,7 +28,7 @@ def run(tmp_path_factory):
 def measure(run, folder, kill=None):
     "Measure to a folder, a file a batch; `kill` = (n, whether in the middle of it) ends the process at the n-th file."
     from lt_signals.explain import measure as module
-    from lt_signals.runs.open_run import open_run
+    from lt_signals.runs.results import open_run
     write, count = module._write_part, iter(range(1, 1000))
 
     def write_or_die(*args):
@@ -66,7 +66,7 @@ def test_commands_agree(run, tmp_path, capsys):
     from lt_signals.evaluation.multitask import predict_tasks
     from lt_signals.explain.perturbed_sets import PerturbationDataset
     from lt_signals.apps.perturb import perturb_command
-    from lt_signals.runs.open_run import open_run
+    from lt_signals.runs.results import open_run
     from lt_signals.apps.pis import pis_command
     pis_command([str(run), 'percent=5,20', 'curve=0', 'n_boot=50', 'device=cpu'])
     assert '40 samples; accuracy: modulation' in capsys.readouterr().out

@@ -283,7 +283,7 @@ def _train_phase(name, dls, held, seed, progress, model_options, stage_options):
         quiet.enter_context(learn.no_logging())
         for c in () if progress else (learn.no_bar(), redirect_stdout(StringIO())):
             quiet.enter_context(c)
-        res, = fit_stages(learn, [stage], seed=seed, judge=lambda learn, _: _judge(learn, held))
+        res, = fit_stages(learn, [stage], seed=seed, evaluate=lambda ctx, _: _judge(ctx.learn, held))
     return learn.model, {k: res[k] for k in ('threshold', 'f1', 'best_epoch', 'seconds', 'history')}
 
 def _judge(learn, held):
