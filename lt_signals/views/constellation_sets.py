@@ -51,10 +51,3 @@ class SplitHDF5Dataset(Store):
         new = copy.copy(self)
         new.store,new._rows = self.store.subset(self._rows).to(device),None
         return new
-
-    def like(self, samples):
-        "An unlabelled set of given I/Q, rendered as these are."
-        s,new = self.store.like(samples),copy.copy(self)
-        Store.__init__(new, s.labels, self.classes, self.sample_shape)
-        new.store = s
-        return new
