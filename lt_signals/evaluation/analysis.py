@@ -166,6 +166,7 @@ def by_group(self:Analyzer,
 ) -> dict: # 'majority', 'medium', 'minority' → the mean of each score, …
     "Mean scores of the classes of each group; None where a group has no test sample."
     def mean(inside):
+        "Scores of the classes `inside`."
         recall = scores['recall'][inside]
         worst = float(np.nanmin(recall)) if (~np.isnan(recall)).any() else None
         return {k: defined_mean(v[inside]) for k,v in scores.items()} | dict(

@@ -96,6 +96,7 @@ def calibration_scores(
     y, probs, named = (o.numpy() for o in (preds.targets, preds.probs, preds.labels))
     classwise, (nll, brier) = classwise_ece(y, probs, n_bins), _proper_scores(preds)
     def row(inside):
+        "Scores of the classes `inside`."
         at = inside[named]
         ece = calibration_bins(y[at], probs[at], n_bins)['ece'] if at.any() else None
         return dict(n=int(at.sum()), ece=ece, classwise_ece=_mean(classwise[inside]),

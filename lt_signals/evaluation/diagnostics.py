@@ -62,6 +62,7 @@ def roc_curves(
     fpr = np.concatenate([[0], np.geomspace(1e-4, 1, n_points - 1)])
     tpr, area = _roc_rows(y_true, np.asarray(scores), fpr)
     def mean(inside):
+        "Mean curve of the classes `inside`."
         inside = inside & ~np.isnan(area)
         if not inside.any(): return dict(tpr=None, auroc=None)
         return dict(tpr=tpr[inside].mean(0).tolist(), auroc=float(area[inside].mean()))

@@ -6,7 +6,6 @@
 __all__ = ['signal_views', 'band_powers', 'envelope_quantiles', 'mmd_test', 'two_sample', 'plot_beside']
 
 # %% ../../nbs/evaluation/12_generated.ipynb #df0d0e8b
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -59,6 +58,26 @@ def mmd_test(
     found, chance = sign @ k @ sign, ((w @ k)*w).sum(1)
     return float(found), float((1 + (chance >= found).sum())/(1 + n_permutations))
 
+# %% ../../nbs/evaluation/12_generated.ipynb #ade5f83b
+def _told_apart(a, b, seed):
+    "Accuracy of a forest that tells the rows of `a` from as many of `b`; 1/2 is guessing."
+    n = min(len(a), len(b))
+    pick = lambda o: o[seed_stream(seed, 'equal').permutation(len(o))[:n]]
+    forest = RandomForestClassifier(100, min_samples_leaf=2, random_state=seed)
+    x, y = np.concatenate([pick(a), pick(b)]), np.repeat([0, 1], n)
+    return cross_val_score(forest, x, y, cv=5).mean()
+
+# %% ../../nbs/evaluation/12_generated.ipynb #99bab088
+def _compared(a, b, seed):
+    "All comparisons of two sets of feature vectors, in units of their spread."
+    both = np.concatenate([a, b])
+    a, b = ((o - both.mean(0))/both.std(0).clip(1e-9) for o in (a, b))
+    ks = [ks_2samp(u, v) for u,v in zip(a.T, b.T)]
+    mmd, p = mmd_test(a, b, seed=seed)
+    return dict(ks=np.mean([o.statistic for o in ks]), mmd2=mmd, mmd_p=p,
+                differ=np.mean([o.pvalue < .05/len(ks) for o in ks]),
+                classifier=_told_apart(a, b, seed))
+
 # %% ../../nbs/evaluation/12_generated.ipynb #7c285e0x
 def two_sample(
     real:Tensor, # Real signals, shape (n, 2, time)
@@ -69,19 +88,17 @@ def two_sample(
     if min(len(real), len(generated)) < 10:
         raise LTSError(f'{len(real)} real and {len(generated)} generated signals; use 10 or more '
                        'of each')
-    n, rows = min(len(real), len(generated)), {}
-    for name,view in signal_views.items():
-        a, b = view(real), view(generated)
-        both = np.concatenate([a, b])
-        a, b = ((o - both.mean(0))/both.std(0).clip(1e-9) for o in (a, b))
-        ks = [ks_2samp(u, v) for u,v in zip(a.T, b.T)]
-        mmd, p = mmd_test(a, b, seed=seed)
-        pick = lambda o: o[seed_stream(seed, 'equal').permutation(len(o))[:n]]
-        forest = RandomForestClassifier(100, min_samples_leaf=2, random_state=seed)
-        right = cross_val_score(forest, np.concatenate([pick(a), pick(b)]), np.repeat([0, 1], n), cv=5)
-        rows[name] = dict(ks=np.mean([o.statistic for o in ks]), mmd2=mmd, mmd_p=p,
-                          differ=np.mean([o.pvalue < .05/len(ks) for o in ks]), classifier=right.mean())
+    rows = {name: _compared(view(real), view(generated), seed) for name,view in signal_views.items()}
     return pd.DataFrame(rows).T[['ks', 'differ', 'mmd2', 'mmd_p', 'classifier']]
+
+# %% ../../nbs/evaluation/12_generated.ipynb #2b5ca236
+def _plot_spectrum(ax, x, sample_rate, **style):
+    "Mean power of signals in up to 64 bands."
+    power = band_powers(x, min(64, x.shape[-1])).mean(0)
+    at = ((np.arange(len(power)) + .5)/len(power) - .5)*(sample_rate or 1.)
+    ax.plot(at, power, **style)
+    unit = 'frequency (Hz)' if sample_rate else 'cycles/sample'
+    ax.set(xlabel=unit, ylabel='mean power (dB)')
 
 # %% ../../nbs/evaluation/12_generated.ipynb #9b03318d
 def plot_beside(
@@ -91,19 +108,16 @@ def plot_beside(
     title:str='', # Such as the class
 ): # Figure
     "Waveform, constellation and mean spectrum of real signals, and of generated ones below."
-    rate, both = sample_rate or 1., dict(real=real, generated=generated)
+    import matplotlib.pyplot as plt
+    both = dict(real=real, generated=generated)
     with house_style():
         rows = [[name, f'{name} IQ', 'spectrum'] for name in both]
         fig, axs = plt.subplot_mosaic(rows, figsize=(7.5, 3.4), width_ratios=(2, 1, 1.6),
                                       layout='constrained')
-        for (name,x),color in zip(both.items(), ('.6', 'C1')):
+        for (name,x),style in zip(both.items(), (dict(color='.6', lw=2), dict(color='C1', lw=1))):
             show_waveform(x[0], ax=axs[name], sample_rate=sample_rate).set(ylabel=name)
             show_constellation(x[0], ax=axs[f'{name} IQ'])
-            power = band_powers(x, min(64, x.shape[-1])).mean(0)
-            at = ((np.arange(len(power)) + .5)/len(power) - .5)*rate
-            axs['spectrum'].plot(at, power, label=name, color=color, lw=2 if name == 'real' else 1)
-        unit = 'frequency (Hz)' if sample_rate else 'cycles/sample'
-        axs['spectrum'].set(xlabel=unit, ylabel='mean power (dB)')
+            _plot_spectrum(axs['spectrum'], x, sample_rate, label=name, **style)
         axs['spectrum'].legend()
         if title: fig.suptitle(title)
     return fig

@@ -15,6 +15,7 @@ from torch import Tensor
 class LabelMetric(Metric):
     "Base of fastai metrics of several labels: probabilities counted in bins, class by class."
     bins = 1000 # Of equal width, so that no image has to be kept
+
     def score(self,
         hits, # Positives whose probability reaches the lower edge of each bin, (n_classes, bins)
         support, # Positives, (n_classes, 1)
@@ -29,7 +30,7 @@ class LabelMetric(Metric):
 
     def accumulate(self, learn):
         "Add the batch that `learn` has just predicted, of all ranks."
-        p,y = (o.as_subclass(Tensor) for o in (learn.pred, learn.y))
+        p, y = (o.as_subclass(Tensor) for o in (learn.pred, learn.y))
         at = (p.float().sigmoid().nan_to_num()*self.bins).long().clamp_max(self.bins - 1)
         new = p.new_zeros(2, p.shape[1], self.bins, dtype=torch.float64)
         new[0].scatter_add_(1, at.T, y.T.to(new.dtype))
@@ -41,19 +42,24 @@ class LabelMetric(Metric):
     def value(self):
         "The score so far; None before the first batch."
         if self.tally is None: return None
-        hits,predicted = self.tally.flip(-1).cumsum(-1).flip(-1).cpu().numpy()
+        hits, predicted = self.tally.flip(-1).cumsum(-1).flip(-1).cpu().numpy()
         there = hits[:, 0] > 0
         if not there.any(): return float('nan')
         return float(self.score(hits[there], hits[there, :1], predicted[there]))
+
+# %% ../../nbs/evaluation/08_multilabel_metrics.ipynb #f4b1b95z
+def _f1(hits, support, predicted):
+    "F1 at the lower edge of each bin."
+    return 2*hits/(support + predicted)
 
 # %% ../../nbs/evaluation/08_multilabel_metrics.ipynb #f4b1b953
 class MacroLabelF1(LabelMetric):
     "Mean F1 of the classes present, each predicted from probability 1/2 up."
     def score(self,
-        hits, # As in `LabelMetric`
-        support, # As in `LabelMetric`
-        predicted, # As in `LabelMetric`
-    ):
+        hits, # Positives from each bin up, shape (n_classes, bins)
+        support, # Positives, shape (n_classes, 1)
+        predicted, # All images from each bin up, shape (n_classes, bins)
+    ) -> float: # From 0 to 1
         "The mean over the classes."
         return _f1(hits, support, predicted)[:, self.bins//2].mean()
 
@@ -61,10 +67,10 @@ class MacroLabelF1(LabelMetric):
 class BestLabelF1(LabelMetric):
     "Mean F1 of the classes present, each at its best threshold."
     def score(self,
-        hits, # As in `LabelMetric`
-        support, # As in `LabelMetric`
-        predicted, # As in `LabelMetric`
-    ):
+        hits, # Positives from each bin up, shape (n_classes, bins)
+        support, # Positives, shape (n_classes, 1)
+        predicted, # All images from each bin up, shape (n_classes, bins)
+    ) -> float: # From 0 to 1
         "The mean over the classes."
         return _f1(hits, support, predicted).max(1).mean()
 
@@ -72,13 +78,10 @@ class BestLabelF1(LabelMetric):
 class MeanAP(LabelMetric):
     "Mean average precision of the classes present."
     def score(self,
-        hits, # As in `LabelMetric`
-        support, # As in `LabelMetric`
-        predicted, # As in `LabelMetric`
-    ):
+        hits, # Positives from each bin up, shape (n_classes, bins)
+        support, # Positives, shape (n_classes, 1)
+        predicted, # All images from each bin up, shape (n_classes, bins)
+    ) -> float: # From 0 to 1
         "The mean over the classes."
         found = -np.diff(hits, append=0)
         return ((found*hits/np.maximum(predicted, 1)).sum(1)/support[:, 0]).mean()
-
-# %% ../../nbs/evaluation/08_multilabel_metrics.ipynb #f4b1b95z
-def _f1(hits, support, predicted): return 2*hits/(support + predicted)

@@ -16,6 +16,13 @@ from ..core.errors import LTSError
 from .multitask import TASKS
 from .predictions import plain_tensor, Predictions
 
+# %% ../../nbs/evaluation/06_multitask_metrics.ipynb #177f2102
+def _batch_by_task(learn, tasks):
+    "Outputs and targets of a batch by task; a loss of several tasks says what the targets are."
+    pred = Predictions(learn.pred).by_task(tasks).logits
+    pred = {t: plain_tensor(z) for t,z in pred.items()}
+    return pred, dict(zip(getattr(learn.loss_func, 'tasks', pred), map(plain_tensor, learn.yb)))
+
 # %% ../../nbs/evaluation/06_multitask_metrics.ipynb #cdca5050
 class TaskMetric(Metric):
     "Base of fastai metrics that are the mean of a score over signals."
@@ -33,9 +40,7 @@ class TaskMetric(Metric):
 
     def accumulate(self, learn):
         "Add the batch that `learn` has just predicted, of all ranks."
-        pred = Predictions(learn.pred).by_task(self.tasks or TASKS).logits
-        pred = {t: plain_tensor(z) for t,z in pred.items()}
-        targ = dict(zip(getattr(learn.loss_func, 'tasks', pred), map(plain_tensor, learn.yb)))
+        pred, targ = _batch_by_task(learn, self.tasks or TASKS)
         if lost := [t for t in self.tasks if t not in pred or t not in targ]:
             raise LTSError(f'{self.name}: no output or no target of {", ".join(lost)}; there are '
                            f'outputs {[*pred]} and targets {[*targ]}')
@@ -56,14 +61,18 @@ class TaskMetric(Metric):
 class ModulationAccuracy(TaskMetric):
     "Share of signals whose modulation is right."
     tasks = ('modulation',)
-    def score(self, pred, targ):
+    def score(self,
+        pred:dict, # Task → logits, shape (batch, n_classes)
+        targ:dict, # Task → class numbers, shape (batch,)
+    ) -> Tensor: # Shape (batch,)
         "1 where all `tasks` are right."
         return torch.stack([pred[t].argmax(-1) == targ[t] for t in self.tasks]).all(0)
 
 # %% ../../nbs/evaluation/06_multitask_metrics.ipynb #9a0b7bax
 class SNRAccuracy(ModulationAccuracy):
     "Share of signals whose SNR class is right."
-    tasks,name = ('snr',),'snr_accuracy'
+    tasks = ('snr',)
+    name = 'snr_accuracy'
 
 # %% ../../nbs/evaluation/06_multitask_metrics.ipynb #9a0b7bay
 class CombinedAccuracy(ModulationAccuracy):
@@ -73,13 +82,18 @@ class CombinedAccuracy(ModulationAccuracy):
 # %% ../../nbs/evaluation/06_multitask_metrics.ipynb #9a0b7baz
 class SNRError(TaskMetric):
     "Mean absolute error of the most probable SNR, dB."
-    tasks,name = ('snr',),'snr_mae_db'
+    tasks = ('snr',)
+    name = 'snr_mae_db'
+
     def __init__(self,
         snr_values, # SNR of each class, dB
     ):
         self.snr_values = torch.as_tensor(np.asarray(snr_values), dtype=torch.float32)
 
-    def score(self, pred, targ):
+    def score(self,
+        pred:dict, # Task → logits, shape (batch, n_classes)
+        targ:dict, # Task → class numbers, shape (batch,)
+    ) -> Tensor: # Shape (batch,)
         "Distance in dB."
         snr = self.snr_values.to(targ['snr'].device)
         return (snr[pred['snr'].argmax(-1)] - snr[targ['snr']]).abs()
@@ -94,7 +108,7 @@ class TaskLoss(TaskMetric):
 
     def accumulate(self, learn):
         "Add the loss of the batch, weighted by its size."
-        loss,n = learn.loss_func,len(learn.yb[0])
+        loss, n = learn.loss_func, len(learn.yb[0])
         self._add(learn, loss.values[loss.tasks.index(self.task)]*n, n)
 
     @property

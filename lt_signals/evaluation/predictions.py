@@ -128,6 +128,7 @@ def _with_features(model):
     if not hasattr(base, 'forward_features'):
         raise LTSError(f'{type(base).__name__} has no `forward_features`; use a `SignalModel`')
     def run(x):
+        "Outputs and features."
         f = base.forward_features(x)
         return base.forward_head(f), f
     return run

@@ -54,15 +54,16 @@ def usual_scores(
     if by not in ('class', 'group', 'none'):
         raise ConfigError(f"`standardize` ({by!r}) must be 'class', 'group' or 'none'")
     s, p = np.asarray(scores, np.float64), np.asarray(predicted)
-    _, group = np.unique(groups, return_inverse=True)
-    n, g = len(group), group.max() + 1
-    mean, var, spread = np.full(n, s.mean()), np.full(n, s.var()), lambda m: (s - m[p])**2
+    names, group = np.unique(groups, return_inverse=True)
+    n = len(group)
+    mean, var = np.full(n, s.mean()), np.full(n, s.var())
+    away = lambda m: (s - m[p])**2
     if by != 'none':
-        mean = _shrunk(s, group[p], g, s.mean(), strength)[group]
-        var = _shrunk(spread(mean), group[p], g, s.var(), strength)[group]
+        mean = _shrunk(s, group[p], len(names), s.mean(), strength)[group]
+        var = _shrunk(away(mean), group[p], len(names), s.var(), strength)[group]
     if by == 'class':
         mean = _shrunk(s, p, n, mean, strength)
-        var = _shrunk(spread(mean), p, n, var, strength)
+        var = _shrunk(away(mean), p, n, var, strength)
     return mean, np.maximum(var, 1e-6*s.var() + 1e-30)**.5
 
 # %% ../../nbs/evaluation/11_rejection.ipynb #f25cad1b
