@@ -108,13 +108,14 @@ def redraw(
 def randomisation_check(
     model:nn.Module, # A trained model
     x:Tensor, # Samples, as for `attribute`; some dozens are enough
-    methods=None, # Names of `attributions`; all when None
+    methods=None, # Names of `attributions`; those that suit any network when None
     task:str=None, # The head to explain; the first one when None
     shares=(0, .1, .25, .5, .75, 1), # Of the layers drawn anew, from the output
     seed:int=0, # Names the new weights
 ) -> pd.DataFrame: # A row a share, a column a method: mean rank correlation with the old maps
     "How much of a map survives when the network forgets (Adebayo et al. 2018, arXiv:1810.03292)."
-    x,methods = seen_by(model, x),[*attributions] if methods is None else [*methods]
+    x = seen_by(model, x)
+    methods = attributions.where(needs=None) if methods is None else [*methods]
     with differentiating(model): # one class throughout
         y = explained_classes(None, x, task_scores(model, task))
     valid = get_domain(None, x).valid(x) if x.ndim == 4 else None

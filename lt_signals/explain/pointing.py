@@ -60,7 +60,7 @@ def pointing_game(
                              inside=inside, area=area))
 
 # %% ../../nbs/explain/13_pointing.ipynb #79035907
-@attributions.register(source='arXiv:1807.06521')
+@attributions.register(source='arXiv:1807.06521', needs='CBAM')
 def cbam(
     model:nn.Module, # The network, in evaluation mode
     scores, # From `task_scores`; not used
