@@ -76,6 +76,7 @@ def _points(names):
                        + (', '.join(bad) if bad else f'{len(res)}'))
     return res
 
+# %% ../../nbs/synth/09_bound.ipynb #9dac7bb9
 def _chunks(points, n_symbols, n_trials, elements=2**20):
     "(True class, number of frames) of pieces with at most so many exponents at once."
     n = max(elements//(n_symbols*max(map(len, points))), 1)

@@ -48,6 +48,7 @@ def _check_range(name, value, least, most):
     if value[0] < least or value[1] > most:
         raise LTSError(f'`{name}` {tuple(value)} must stay within {least:g} and {most:g}')
 
+# %% ../../nbs/synth/04_channel.ipynb #65ea217b
 @patch
 def _check_widths(self:Channel):
     if (need := 1.01*(1 + self.rolloff[1])) > self.sps[0]:

@@ -20,7 +20,7 @@ from .messages import MessageStreams
 
 # %% ../../nbs/synth/01_impairments.ipynb #e3fd7e4a
 BURST_US = 120. # Length of an extended squitter with its preamble
-CHIP_US = .5
+CHIP_US = .5 # Length of a chip, half a bit
 
 def modes_chips(
     bits:Tensor, # Shape (batch, 112)
@@ -35,7 +35,7 @@ def modes_chips(
 _RISE_SIGMAS = 2.5631 # A Gaussian-filtered step takes this many sigmas from 10 to 90 %
 
 def pulse_envelope(
-    chips:Tensor, # Shape (batch, 240), as from `modes_chips`
+    chips:Tensor, # On/off at every half microsecond, bool (batch, 240), from `modes_chips`
     t_us:Tensor, # Time since the start, µs of the transmitter's clock, shape (batch, time)
     rise_us:Tensor, # 10-90 % time of rising edges, µs, shape (batch, 1)
     fall_us:Tensor, # 90-10 % time of falling edges, µs, shape (batch, 1)

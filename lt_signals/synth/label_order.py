@@ -42,6 +42,7 @@ def _one_sided(z):
 
 # %% ../../nbs/synth/07_label_order.ipynb #5942207z
 def _frequency_shape(z):
+    "Mean over standard deviation of the frequency's distance from its mean, (batch,)."
     w = (z[:, 1:]*z[:, :-1].conj()).angle()
     w = w - w.mean(1, keepdim=True)
     return w.abs().mean(1)/w.std(1).clamp_min(1e-30)

@@ -23,7 +23,7 @@ from ..core.files import atomic_path
 from ..core.registry import Registry
 from ..io.rml2018 import rml2018_classes
 from .channel import Channel
-from .frame_sets import check_set, frames_a_batch, set_cells
+from .frame_sets import check_frame_set, frame_batch_size, frame_batches
 
 # %% ../../nbs/synth/08_layouts.ipynb #20912eaa
 layouts = Registry('layout')
@@ -38,12 +38,14 @@ class SetPlan(NamedTuple):
 
 # %% ../../nbs/synth/08_layouts.ipynb #20912eax
 def _write_rows(f, row, x, name, snr):
+    "Write frames of one class and SNR, from a row on."
     s,one_hot = slice(row, row + len(x)),np.eye(24, dtype=np.int64)[rml2018_classes.index(name)]
     f['X'][s] = x.movedim(1, 2).contiguous().cpu().numpy()
     f['Y'][s],f['Z'][s] = np.tile(one_hot, (len(x), 1)),np.full((len(x), 1), snr)
 
 # %% ../../nbs/synth/08_layouts.ipynb #20912eay
 def _make_xyz(path, n, length, about):
+    "An open HDF5 file with room for `n` frames."
     f = h5py.File(path, 'w')
     f.create_dataset('X', (n, length, 2), 'float32')
     f.create_dataset('Y', (n, 24), 'int64')
@@ -57,7 +59,7 @@ def _make_xyz(path, n, length, about):
 def write_rml2018(
     path, # File to write
     plan:SetPlan, # What it holds
-    batches, # From `set_cells`
+    batches, # From `frame_batches`
     about:str, # Seed and channel as JSON, kept as an attribute
 ):
     "One HDF5 file: X (n, length, 2), one-hot Y (n, 24), SNR Z (n, 1)"
@@ -71,7 +73,7 @@ def write_rml2018(
 def write_split_hdf5(
     path, # Folder to write
     plan:SetPlan, # What it holds
-    batches, # From `set_cells`
+    batches, # From `frame_batches`
     about:str, # Seed and channel as JSON, kept as an attribute of each file
 ):
     "A folder of HDF5 files by modulation and SNR"
@@ -91,7 +93,7 @@ _rml2016 = {'8PSK': '8PSK', 'AM-DSB': 'AM-DSB-WC', 'AM-SSB': 'AM-SSB-SC', 'BPSK'
 def write_rml2016(
     path, # File to write
     plan:SetPlan, # What it holds
-    batches, # From `set_cells`
+    batches, # From `frame_batches`
     about:str, # Not kept: the layout has no place for it
 ):
     "A pickled dict {(modulation, SNR): (n, 2, length)}, RMS .006"
@@ -116,7 +118,7 @@ def _plan_set(layout, classes, snrs_db, n_per, length):
     snrs_db = list(info['snrs'] if snrs_db is None else snrs_db)
     if n_per is None: n_per = info['n_per']
     if length is None: length = info['length']
-    check_set([known[c] for c in classes], snrs_db, n_per, length)
+    check_frame_set([known[c] for c in classes], snrs_db, n_per, length)
     if part := [s for s in snrs_db if s != int(s)]:
         raise LTSError(f'`snrs_db`: {part[0]} is no whole number, and the layouts have no others')
     classes = [c for c in known if c in classes] # The order of the layout
@@ -125,6 +127,7 @@ def _plan_set(layout, classes, snrs_db, n_per, length):
 
 # %% ../../nbs/synth/08_layouts.ipynb #3d0d7d7c
 def _check_target(path, plan, overwrite):
+    "Refuse to replace what is there, or to begin what does not fit on the disk."
     if path.exists() and not overwrite:
         raise LTSError(f'`path`: {path} exists; overwrite=true replaces it')
     if not path.parent.is_dir():
@@ -165,10 +168,10 @@ def write_modulations(
     write,path = layouts[layout],Path(path)
     plan = _plan_set(layout, classes, snrs_db, n_per, length)
     _check_target(path, plan, overwrite)
-    batches = set_cells(plan.modulations, plan.snrs_db, plan.n_per, plan.length, device,
-                     channel=channel, seed=seed)
+    batches = frame_batches(plan.modulations, plan.snrs_db, plan.n_per, plan.length, device,
+                            channel=channel, seed=seed)
     about = json.dumps(dict(seed=seed, channel=asdict(channel or Channel())))
-    total = len(plan.classes)*len(plan.snrs_db)*math.ceil(plan.n_per/frames_a_batch(device))
+    total = len(plan.classes)*len(plan.snrs_db)*math.ceil(plan.n_per/frame_batch_size(device))
     batches = with_progress(batches, total, progress)
     with (_part_folder if layout == 'split_hdf5' else atomic_path)(path) as part:
         write(part, plan, batches, about)

@@ -22,6 +22,7 @@ def _mul32(a, m):
     p = a*m
     return (p >> 32) & _M32, p & _M32
 
+# %% ../../nbs/synth/00_messages.ipynb #cd7b2d17
 def philox(
     counter:tuple, # Four int64 tensors of 32-bit words that broadcast together
     key:tuple, # Two 32-bit words (ints)

@@ -62,10 +62,14 @@ def constellation_points(
     raise LTSError(f'`name`: {name!r} has no points; choose from {", ".join(known)}')
 
 # %% ../../nbs/synth/03_modulations.ipynb #e30a041z
-def fft_size(n): return 32*next_fast_len(math.ceil(n/32))
+def fft_size(n) -> int:
+    "A length of at least `n` that is fast to transform."
+    return 32*next_fast_len(math.ceil(n/32))
 
 # %% ../../nbs/synth/03_modulations.ipynb #21f9522a
-def cis(phase): return torch.complex(phase.cos(), phase.sin())
+def cis(phase:Tensor) -> Tensor:
+    "`exp(1j*phase)`, phase in radians."
+    return torch.complex(phase.cos(), phase.sin())
 
 def _phasor(turns):
     "`exp(2j*pi*turns/2**32)` for int64 `turns`."
@@ -119,6 +123,7 @@ def _pulses(fr, a):
 
 # %% ../../nbs/synth/03_modulations.ipynb #ea2a1c7x
 def _linear(fr, points):
+    "Symbols of a linear modulation."
     i = fr.draw_symbols(len(points))
     if fr.name == 'OOK': _not_all_off(fr, i)
     return _pulses(fr, points.to(fr.device)[i])
@@ -133,6 +138,7 @@ def _not_all_off(fr, i):
 
 # %% ../../nbs/synth/03_modulations.ipynb #ea2a1c7z
 def _offset(fr, points):
+    "Symbols whose Q comes half a symbol late."
     a = points.real.max().to(fr.device)*(2*fr.draw_symbols(2, 2) - 1)
     odd = torch.arange(a.shape[1], device=fr.device)%2 == 1
     return _pulses(fr, torch.complex(a.where(~odd, 0.), a.where(odd, 0.)))
@@ -179,6 +185,7 @@ def _fm(fr):
 
 # %% ../../nbs/synth/03_modulations.ipynb #258217ce
 def _register(name, kind, doc, make, source='', **info):
+    "Register a modulation that `make` makes from its options."
     def modulator(frames): return make(frames, **info)
     modulator.__doc__ = doc # What the registry shows
     modulations.register(name, kind=kind, source=source, **info)(modulator)
@@ -188,6 +195,7 @@ def _unit_power(points):
     p = torch.as_tensor(points, dtype=torch.complex64)
     return p/p.abs().square().mean().sqrt()
 
+# %% ../../nbs/synth/03_modulations.ipynb #06076070
 def _register_all():
     for name,(p,doc,source) in _linear_table.items():
         _register(name, 'linear', doc, _linear, source, points=_unit_power(p))

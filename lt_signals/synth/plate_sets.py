@@ -35,7 +35,8 @@ def plate_labels(
     sets = label_sets if sets is None else sets
     if n is None or n < 1: raise LTSError(f"`n` ({n}) must be at least 1")
     if bad := [k for k in sets if not set(k) <= set('1234')]:
-        raise LTSError(f'`sets` has {bad[0]!r}; a set is written with the numbers of its classes, 1 to 4')
+        raise LTSError(f'`sets` has {bad[0]!r}; a set is written with the numbers of its classes, '
+                       '1 to 4')
     want = np.array([*sets.values()], float)*n/sum(sets.values())
     count = np.floor(want).astype(int)
     count[np.argsort(count - want, kind='stable')[:n - count.sum()]] += 1
@@ -61,7 +62,8 @@ def _check_plates(n, size, labels, contrast, clutter, seed):
 def _in_threads(draw, n, progress=False, block=64):
     "`draw(i)` for `i` from 0 to `n`-1, in order, some at a time."
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for a in with_progress(range(0, n, block), show=progress): yield from pool.map(draw, range(a, min(a + block, n)))
+        for a in with_progress(range(0, n, block), show=progress):
+            yield from pool.map(draw, range(a, min(a + block, n)))
 
 # %% ../../nbs/synth/13_plate_sets.ipynb #4fcbaf57
 def synth_plates(
@@ -74,7 +76,7 @@ def synth_plates(
 ) -> DefectStore: # In memory, a byte a pixel, with masks; classes `defect_1` to `defect_4`
     "Draw steel plates with pits, inclusions, scratches and patches, as frequent as on real ones."
     y = _check_plates(n, size, labels, contrast, clutter, seed)
-    draw = lambda i: draw_plate(seed, i, y[i], size, contrast, clutter)
+    def draw(i): return draw_plate(seed, i, y[i], size, contrast, clutter)
     x,runs = torch.empty(len(y), *size, dtype=torch.uint8), []
     for i,(plate,(k,start,length)) in enumerate(_in_threads(draw, len(y))):
         x[i] = torch.from_numpy(plate)
@@ -85,12 +87,12 @@ def synth_plates(
 # %% ../../nbs/synth/13_plate_sets.ipynb #c6713c43
 def write_plates(
     folder, # Where to write `train.csv` and `train_images`
-    n:int=None, # As for `synth_plates`
-    size:tuple=(256, 1600), # As for `synth_plates`
-    labels=None, # As for `synth_plates`
-    contrast:float=1., # As for `synth_plates`
-    clutter:float=1., # As for `synth_plates`
-    seed:int=42, # As for `synth_plates`
+    n:int=None, # Number of plates; that of `labels` when None
+    size:tuple=(256, 1600), # (height, width), pixels; defects grow with the height
+    labels=None, # Multi-hot (n, 4); `plate_labels(n, seed)` when None
+    contrast:float=1., # Strength of the defects; 0 hides them
+    clutter:float=1., # Amount of stains, specks, lines and dark ends
+    seed:int=42, # Names the collection
     quality:int=90, # Of the JPEG files, 1 to 95
     progress:bool=False, # Show a progress bar
 ) -> Path: # `folder`
@@ -100,12 +102,17 @@ def write_plates(
                     contrast=contrast, clutter=clutter, seed=seed, quality=quality)
     if _is_written(folder, settings): return folder
     def write(i):
-        plate,(k,start,length) = draw_plate(seed, i, y[i], size, contrast, clutter)
+        plate,runs = draw_plate(seed, i, y[i], size, contrast, clutter)
         Image.fromarray(plate).save(folder/f'train_images/{i:06d}.jpg', quality=quality)
-        return [f'{i:06d}.jpg,{c+1},{runs_to_text(start[k == c], length[k == c])}' for c in np.unique(k)]
+        return _table_rows(f'{i:06d}.jpg', *runs)
     rows = [r for rows in _in_threads(write, len(y), progress) for r in rows]
     write_atomically(folder/'train.csv', '\n'.join(['ImageId,ClassId,EncodedPixels', *rows, '']))
     return folder
+
+# %% ../../nbs/synth/13_plate_sets.ipynb #f7ca7901
+def _table_rows(name, k, start, length):
+    "Rows of `train.csv`: one for each class that a plate shows."
+    return [f'{name},{c+1},{runs_to_text(start[k == c], length[k == c])}' for c in np.unique(k)]
 
 # %% ../../nbs/synth/13_plate_sets.ipynb #c6713c4x
 def _is_written(folder, settings):

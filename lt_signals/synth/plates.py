@@ -137,8 +137,15 @@ def _draw_clutter(rng, x, scale, clutter):
         x += (9*rng.standard_normal()*line[:, None]).astype(np.float32)
 
 # %% ../../nbs/synth/12_plates.ipynb #319eeccx
-def draw_plate(seed, i, labels, size, contrast, clutter):
-    "Plate `i`: grey levels uint8 (h, w); class, start and length of the runs of its masks."
+def draw_plate(
+    seed:int, # Names the collection
+    i:int, # Number of the plate
+    labels, # Zeros and ones (4,): which defects it shows
+    size:tuple, # (height, width), pixels
+    contrast:float, # Strength of the defects; 0 hides them
+    clutter:float, # Amount of stains, specks, lines and dark ends
+) -> tuple: # Grey levels uint8 (h, w); class, start and length of the runs of its masks
+    "Draw one plate, and where its defects are."
     rng,(h,w),masks = seed_stream(seed, 'plate', i), size, np.zeros((4, *size), bool)
     scale = h/256
     x = _draw_sheet(rng, size, scale)

@@ -31,7 +31,7 @@ def scene_crops(
     for i in indices:
         iq, truth = scenes.take([i])
         spec = finder.spectrogram(iq, scenes.sample_rate)
-        boxes = _judged(finder(spec), truth, iou).assign(capture=f'scene {i}')
+        boxes = _with_kinds(finder(spec), truth, iou).assign(capture=f'scene {i}')
         made.append((crop(spec, boxes, size, **how), boxes.drop(columns='block')))
     images, tables = zip(*made)
     images, boxes = torch.cat(images), pd.concat(tables, ignore_index=True)
@@ -43,7 +43,7 @@ def scene_crops(
     return store.subset(np.sort(np.r_[np.flatnonzero(y), other]))
 
 # %% ../../nbs/synth/11_scene_crops.ipynb #0fb7c2dx
-def _judged(boxes, truth, iou):
+def _with_kinds(boxes, truth, iou):
     "Boxes with their `kind`; those that touch a signal without matching it are left out."
     match, bursts = match_boxes(boxes, truth, iou), truth[truth.kind == 'signal']
     kind = np.where(match >= 0, np.append(truth.kind.to_numpy(object), 'noise')[match], 'noise')

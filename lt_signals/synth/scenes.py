@@ -81,13 +81,13 @@ def plan(self:Scenes,
     "Draw what a scene holds, without making it."
     rng,rows,placed = seed_stream(self.seed, 'scene', i),[],[]
     fs,seconds = self.sample_rate,self.n_samples/self.sample_rate
-    def count(least, most): return rng.integers(least, most, endpoint=True)
-    for _ in range(count(*self.tones)):
+    def count(ends): return rng.integers(*ends, endpoint=True)
+    for _ in range(count(self.tones)):
         row = dict(kind='tone', label='tone', f=rng.uniform(-.45, .45)*fs, t=0., duration=seconds,
                    bandwidth=.004*fs, snr_db=rng.uniform(*self.tone_db))
         rows.append(row)
         placed.append((row['f'] - .002*fs, row['f'] + .002*fs, 0., seconds))
-    for kind in ['signal']*count(*self.signals) + ['sweep']*count(*self.sweeps):
+    for kind in ['signal']*count(self.signals) + ['sweep']*count(self.sweeps):
         self._place(rng, self._draw(rng, kind), rows, placed)
     return rows
 
@@ -111,6 +111,7 @@ def _clear(box, placed, guard):
     return all(f0 > b[1] + guard[0] or f1 < b[0] - guard[0] or
                t0 > b[3] + guard[1] or t1 < b[2] - guard[1] for b in placed)
 
+# %% ../../nbs/synth/10_scenes.ipynb #4500c95b
 @patch
 def _place(self:Scenes, rng, row, rows, placed, tries=50):
     "Find a place that is clear; a burst that finds none is left out."
@@ -139,6 +140,7 @@ def _moved(spectrum, shift, n):
     full[k[inside] % n] = spectrum[inside]
     return torch.fft.ifft(full)
 
+# %% ../../nbs/synth/10_scenes.ipynb #7697a8fa
 @patch
 def _burst(self:Scenes, row):
     "A modulated burst, and its 99 % edges in Hz."
@@ -213,7 +215,7 @@ def take(self:Scenes,
 # %% ../../nbs/synth/10_scenes.ipynb #d7148d00
 def synth_scene(
     i:int=0, # Number of the scene
-    **kwargs, # As for `Scenes`
+    **kwargs, # Fields of `Scenes`
 ) -> tuple: # I/Q float32 (2, n_samples), its boxes
     "One scene."
     x,boxes = Scenes(**kwargs).take([i])
