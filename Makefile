@@ -1,11 +1,11 @@
-# make demo | test | test-slow | test-latest | docs | clean        (PYTHON=python3.12 chooses the interpreter)
+# make demo | test | test-slow | test-latest | test-lowest | house | docs | clean        (PYTHON=python3.12 chooses the interpreter)
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slow test-latest docs install clean
+.PHONY: demo test test-slow test-latest test-lowest house docs install clean
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python {v[0]}.{v[1]} found; lt_signals needs 3.10 to 3.13: make PYTHON=python3.12 ...") if not (3, 10) <= v[:2] <= (3, 13) else None'
@@ -38,8 +38,26 @@ test-latest: .venv-latest/.installed
 	.venv-latest/bin/uv pip install -q --python .venv-latest/bin/python --no-deps --reinstall .
 	cd tests && OMP_NUM_THREADS=1 ../.venv-latest/bin/python smoke.py
 
+# the lowest versions that settings.ini allows, with the notebooks' tests
+.venv-lowest/.installed: settings.ini setup.py pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install -q uv
+	.venv-lowest/bin/uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct '.[openset,diffusion]' \
+	  'nbdev==2.4.14' 'execnb==0.1.18' 'fastcore==1.14.5' 'ghapi<2' 'pytest>=8' 'pytest-xdist>=3.6' 'psutil>=5.9' 'ipywidgets>=8' 'ipykernel>=6.29'
+	@touch $@
+
+test-lowest: .venv-lowest/.installed
+	.venv-lowest/bin/uv pip install -q --python .venv-lowest/bin/python --no-deps --reinstall .
+	cd tests && OMP_NUM_THREADS=1 ../.venv-lowest/bin/python smoke.py
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python tests/notebooks.py --workers $(WORKERS)
+
+# the order of the rooms: imports go down, none in a circle
+house: install
+	$(BIN)/lint-imports
+
 docs: install
+	@command -v quarto >/dev/null || { echo 'make docs needs Quarto, which is not installed: https://quarto.org/docs/get-started'; exit 1; }
 	$(BIN)/nbdev_docs
 
 clean:
-	rm -rf .venv .venv-latest _docs _proc build dist *.egg-info
+	rm -rf .venv .venv-latest .venv-lowest _docs _proc build dist *.egg-info
