@@ -35,6 +35,7 @@ class ImageTransform(SignalTransform):
     def encodes(self, x:TensorIQ):
         raise LTSError(f'{type(self).__name__} is for images, but the batch holds I/Q')
 
+# %% ../../nbs/data/07_image_transforms.ipynb #1905a5bf
 def _each(v): return v[:, None, None, None]
 
 # %% ../../nbs/data/07_image_transforms.ipynb #07b27f4b
@@ -47,6 +48,7 @@ class HorizontalFlip(ImageTransform):
 
     def apply(self, x): return x.flip(-1)
 
+# %% ../../nbs/data/07_image_transforms.ipynb #a03f5f1a
 @transforms.register(kind='image', off=dict(p=0.))
 class VerticalFlip(ImageTransform):
     "Top becomes bottom"
@@ -79,12 +81,14 @@ class ImageRotation(ImageTransform):
 # %% ../../nbs/data/07_image_transforms.ipynb #5ccaa823
 def _blend(x, y, factor): return torch.lerp(y, x, _each(factor)).clamp(0, 1)
 
+# %% ../../nbs/data/07_image_transforms.ipynb #44b09153
 def _grey(x):
     "Luma of colour images (ITU-R BT.601), one channel."
     if x.shape[1] == 1: return x
     weights = x.new_tensor([.2989, .587, .114])[:, None, None]
     return (x*weights).sum(1, keepdim=True)
 
+# %% ../../nbs/data/07_image_transforms.ipynb #4abe9005
 @transforms.register(kind='image', off=dict(brightness=0, contrast=0))
 class BrightnessContrast(ImageTransform):
     "Scale the brightness, then the distance from the image's mean grey"
@@ -104,6 +108,7 @@ class BrightnessContrast(ImageTransform):
         factor = self.rand(x, 1 - self.contrast, 1 + self.contrast)
         return _blend(x, _grey(x).mean((1, 2, 3), keepdim=True), factor)
 
+# %% ../../nbs/data/07_image_transforms.ipynb #6daf34c8
 def _check_share(**shares):
     for name,v in shares.items():
         if not 0 <= v <= 1: raise LTSError(f'`{name}` ({v}) must be from 0 to 1')
@@ -175,6 +180,7 @@ def image_augmentation(
     return [make(**_options(k, switches[k])) for k,make in _switches.items()
             if switches.get(k) not in (None, False)]
 
+# %% ../../nbs/data/07_image_transforms.ipynb #93b29f7f
 def _options(name, v):
     "What a switch is set to, as arguments of its transform."
     if v is True: return {}

@@ -42,6 +42,7 @@ def class_members(y):
     i = np.flatnonzero(y >= 0)
     return i, y[i]
 
+# %% ../../nbs/data/00_longtail.ipynb #73ab86a1
 def count_labels(y, n_classes): return np.bincount(class_members(y)[1], minlength=n_classes)
 
 # %% ../../nbs/data/00_longtail.ipynb #5326d877

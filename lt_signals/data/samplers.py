@@ -68,6 +68,7 @@ def _systematic(p, k, rng):
     edges[-1] = k
     return np.diff(np.floor(edges + rng.random())).astype(np.int64)
 
+# %% ../../nbs/data/05_samplers.ipynb #a7aaa1e6
 def _pick(n, m, rng, dtype):
     "`m` of `n` places: each floor(m/n) times, a random rest once more."
     whole,rest = divmod(m, n)
@@ -198,6 +199,7 @@ def _balanced(labels, target_ratio, seed):
     repeated = signal[_pick(len(signal), max(want, len(signal)), rng, np.int64)]
     return rng.permutation(np.concatenate([other, repeated]))
 
+# %% ../../nbs/data/05_samplers.ipynb #f3dbd335
 def balance_dataset(
     crops, # `CropStore`, or crops as a tensor (n, 1, height, width)
     labels=None, # 0 noise, 1 signal, tensor (n,) or (n, 1); those of the store when None

@@ -18,6 +18,7 @@ from scipy import sparse
 from ..core.errors import SplitError
 from ..core.random import seed_stream
 from .longtail import check_labels, class_members, count_labels
+from ..io.store import Store
 
 # %% ../../nbs/data/01_splits.ipynb #ae3321c0
 class Split(NamedTuple):
@@ -26,8 +27,10 @@ class Split(NamedTuple):
     valid:np.ndarray # Choices are made on it
     test:np.ndarray # Looked at once
 
+# %% ../../nbs/data/01_splits.ipynb #cced891b
 _priority = np.array([4., 1., 2.]) # who gets a class that cannot be everywhere: train, test, valid
 
+# %% ../../nbs/data/01_splits.ipynb #336802d6
 def _check_fractions(fractions):
     f = np.asarray(fractions, dtype=float)
     if f.shape != (3,) or (f < 0).any() or f[0] == 0 or not np.isclose(f.sum(), 1):
@@ -164,6 +167,7 @@ def _split_samples(y, c, f, rng):
     side[order] = (place[:, None] >= upto[y[order]]).sum(1)
     return side
 
+# %% ../../nbs/data/01_splits.ipynb #74efd33f
 def _group_codes(groups, n):
     g = pd.Series(groups)
     if len(g) != n: raise SplitError(f'`groups` has {len(g)} entries for {n} samples')
@@ -193,11 +197,13 @@ def pair_columns(y):
     "The frequent pairs of multi-hot labels `y` (n, n_classes): first and second class of each."
     return np.nonzero(np.triu(y.T @ y >= _enough, 1))
 
+# %% ../../nbs/data/01_splits.ipynb #3bf2958f
 def with_pairs(y):
     "Labels and their frequent pairs, (n, n_classes + n_pairs)."
     a,b = pair_columns(y)
     return np.c_[y, y[:, a]*y[:, b]]
 
+# %% ../../nbs/data/01_splits.ipynb #6215f7e2
 def _split_multi_hot(y, c, f, rng):
     "Part of each sample, by its row of labels."
     z,used,order = with_pairs(y), np.flatnonzero(f), rng.permutation(len(y))
@@ -249,18 +255,24 @@ def _repair(z, c, side, f):
         if best < cost(n): side[a],side[b] = target,source
         else: tried[p, k] = True
 
+# %% ../../nbs/data/01_splits.ipynb #2eeca92c
+def _facts_of(store_or_labels):
+    "Checked labels, `meta` and classes of a store; of labels alone, nothing more is known."
+    if not isinstance(store_or_labels, Store): return check_labels(store_or_labels)[0], {}, None
+    return check_labels(store_or_labels.labels)[0], store_or_labels.meta, store_or_labels.classes
+
 # %% ../../nbs/data/01_splits.ipynb #ce49d044
 def _pairs(store_or_labels, snr, classes=None):
     "Number of the (class, SNR) pair of each sample, -1 where it has no class; names of the pairs."
-    y = check_labels(getattr(store_or_labels, 'labels', store_or_labels))[0]
-    if snr is None and 'snr_db' not in getattr(store_or_labels, 'meta', ()):
+    y,meta,names = _facts_of(store_or_labels)
+    if snr is None and 'snr_db' not in meta:
         raise SplitError("give `snr`, or a store whose `meta` has the column 'snr_db'")
-    if snr is None: snr = store_or_labels.meta['snr_db']
+    if snr is None: snr = meta['snr_db']
     v,code = np.unique(np.asarray(snr), return_inverse=True)
     if len(code) != len(y): raise SplitError(f'`snr` has {len(code)} values for {len(y)} samples')
     if v.dtype.kind == 'f' and np.isnan(v).any():
         raise SplitError('`snr` has NaN; every sample needs a value')
-    classes = classes or getattr(store_or_labels, 'classes', None) or range(y.max() + 1)
+    classes = classes or names or range(y.max() + 1)
     there,pair = np.unique(np.where(y < 0, -1, y*len(v) + code.ravel()), return_inverse=True)
     names = [f'{classes[k//len(v)]} at {v[k % len(v)]:g} dB' for k in there[there >= 0].tolist()]
     return pair.ravel() - int(there[0] < 0), names

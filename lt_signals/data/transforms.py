@@ -205,6 +205,7 @@ def _rotate(x, phase):
     i,q = x[:, 0],x[:, 1]
     return torch.stack([i*c - q*s, i*s + q*c], 1)
 
+# %% ../../nbs/data/06_transforms.ipynb #ef5bb3f4
 @transforms.register(off=dict(max_offset=0))
 class CarrierOffset(SignalTransform):
     "Shift the spectrum by up to `max_offset` either way"

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import LTSError, SplitError
 from ..core.random import seed_stream
-from ..io.signal_store import SignalStore
+from ..io.store import Store
 
 # %% ../../nbs/data/04_unknown.ipynb #bc4e6975
 def openness(
@@ -30,9 +30,11 @@ def _spread(rank, n, rng):
     "One of each of `n` stretches of `rank`, in random order."
     return rng.permutation([rng.choice(part) for part in np.array_split(rank, n)])
 
+# %% ../../nbs/data/04_unknown.ipynb #cbc833ac
 _ways = dict(spread=_spread, random=lambda rank, n, rng: rng.permutation(rank)[:n],
              rarest=lambda rank, n, rng: rank[::-1][:n])
 
+# %% ../../nbs/data/04_unknown.ipynb #ee5afae8
 def _scarce(store, least, column):
     "Classes with fewer than `least` values of `meta[column]`."
     if column not in store.meta:
@@ -40,8 +42,9 @@ def _scarce(store, least, column):
     n = store.meta[column].groupby(store.labels).nunique() # a row a label
     return [k for k in n.index[n < least] if k >= 0]
 
+# %% ../../nbs/data/04_unknown.ipynb #ac8960ed
 def choose_unknown(
-    store, # A `SignalStore`
+    store, # Any store of one class a sample
     n:int=None, # Classes to choose; 'scarce' takes all that there are when None
     how:str='spread', # 'spread' over the frequencies, 'random', 'rarest' or 'scarce'
     seed:int=42, # Decides between equally good choices
@@ -63,9 +66,9 @@ def choose_unknown(
 @dataclass
 class OpenSplit:
     "A store divided by classes."
-    known:SignalStore # Signals of the known classes, numbered anew
-    unknown:SignalStore # Signals of the unknown ones, for testing alone; label -1
-    names:np.ndarray # Class of each unknown signal, str, shape (n,)
+    known:Store # Samples of the known classes, numbered anew
+    unknown:Store # Samples of the unknown ones, for testing alone; label -1
+    names:np.ndarray # Class of each unknown sample, str, shape (n,)
     classes:list # The unknown classes, in the order in which they join
 
     @property
@@ -86,7 +89,7 @@ class OpenSplit:
 
 # %% ../../nbs/data/04_unknown.ipynb #4eddb8f2
 def open_split(
-    store, # A `SignalStore`
+    store, # Any store of one class a sample
     unknown=None, # Names of the unknown classes; chosen as below when None
     n_unknown:int=None, # How many to choose, as in `choose_unknown`
     how:str='spread', # How they are chosen, as in `choose_unknown`
@@ -105,5 +108,5 @@ def open_split(
     if 'part' in others.meta and (test := others.meta['part'].to_numpy() == 'test').any():
         others = others.subset(test)
     names = np.array(unknown)[others.labels]
-    others.labels, others.classes = np.full(len(others), -1), list(known)
+    others = others.relabelled(np.full(len(others), -1), known)
     return OpenSplit(store.select_classes(known), others, names, unknown)

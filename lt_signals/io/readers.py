@@ -27,6 +27,7 @@ def _sniffs(info, path):
     except Exception:
         return False  # damaged beyond recognition: the reader of its suffix will say how
 
+# %% ../../nbs/io/04_readers.ipynb #e3e8bae4
 def detect_format(
     path, # File or folder
 ) -> str: # Name in `readers`
@@ -52,6 +53,7 @@ def check_reader_options(reader, options):
         takes = ', '.join(list(known)[1:])
         raise LTSError(f'`{unknown[0]}` is no option of this reader; it takes {takes}')
 
+# %% ../../nbs/io/04_readers.ipynb #b23bcda5
 def open_signals(
     path, # File or folder
     format:str=None, # Name in `readers`; found by content and suffix when None

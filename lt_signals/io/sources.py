@@ -76,6 +76,7 @@ def _check_rate(rate, path):
                               remedy='give a positive rate in Hz.')
     return rate
 
+# %% ../../nbs/io/02_sources.ipynb #42212026
 class SignalSource:
     "What a reader returns. Subclasses set `n`, `n_channels`, `length` and write `read`."
     path = '' # The file or folder
@@ -152,6 +153,7 @@ def _crc32(x, crc=0, step=2**22):
     for i in range(0, len(flat), step): crc = zlib.crc32(flat[i:i+step], crc)
     return crc
 
+# %% ../../nbs/io/02_sources.ipynb #8a5b4b3b
 class MappedSource(ArraySource):
     "Rows of a plain array inside a file, mapped into memory; those of a large one are read."
     held = 'in the file'
