@@ -21,7 +21,7 @@ import torch
 from lt_signals.core.random import setup_seed
 from lt_signals.core.files import write_atomically
 from lt_signals.core.files import shared_data
-from lt_signals.io.store import SignalStore
+from lt_signals.io.signal_store import SignalStore
 from lt_signals.io.readers import open_signals
 from lt_signals.data.dataloaders import build_dataloaders
 from lt_signals.core.counts import class_groups
@@ -30,7 +30,7 @@ from lt_signals.synth.emitters import synth_emitters
 from lt_signals.data.unknown import open_split
 from lt_signals.evaluation.calibration import temperature_effect
 from lt_signals.evaluation.predictions import Predictions
-from lt_signals.evaluation.evidence import collect_evidence, load_open_scores, reference_evidence
+from lt_signals.evaluation.evidence import collect_evidence, open_scores, reference_evidence
 from lt_signals.evaluation.rejection import Rejector, evaluate_rejection
 from lt_signals.training.classifier_stages import Stage1
 from lt_signals.training.learner import classifier_learner
@@ -78,7 +78,7 @@ def run_seed(data, loss, seed):
     yield dict(facts, score='calibration', class_counts=counts, **heat, confidence_on_unknown=confidence)
     variants = dict(plain=(0., 'none'), **{'class': (0., 'class')})
     if loss == 'CrossEntropy': variants |= {'prior': (1., 'none'), 'prior + class': (1., 'class')}
-    for score in load_open_scores():
+    for score in open_scores.where(needs=None):
         for name, (tau, units) in variants.items():
             t = time.perf_counter()
             r = Rejector(score, tau=tau, standardize=units).fit(known, valid, counts)
