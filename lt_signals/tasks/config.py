@@ -7,12 +7,13 @@ __all__ = ['RunConfig', 'task_section', 'run_sections', 'config_for', 'real_name
            'any_config']
 
 # %% ../../nbs/tasks/01_config.ipynb #3131f5c3
-from dataclasses import dataclass, field, fields, make_dataclass
+import json
+from dataclasses import dataclass, field, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import List, Optional
 
-from ..core.config import config_from_json, make_config, nested, opt
+from ..core.config import make_config, nested, opt
 from ..core.errors import ConfigError
 from ..core.registry import load_plugins
 from ..data.dataloaders import DataConfig
@@ -149,8 +150,9 @@ def read_config(
     run, # `RunFolder`
 ): # The configuration of the run, as `make_run_config` gave it
     "The configuration that a run was started with."
-    text = run.config.read_text('utf-8')
-    return make_run_config(config_from_json(text, dict))
+    try: return make_run_config(json.loads(run.config.read_text('utf-8')))
+    except json.JSONDecodeError as e:
+        raise ConfigError(f'{run.config}: the configuration is not JSON: {e}') from None
 
 # %% ../../nbs/tasks/01_config.ipynb #bfba7f63
 def any_config() -> type: # Dataclass
