@@ -37,7 +37,7 @@ def launch(n, target, *args):
     "Run `target(*args)` in `n` processes; their exit codes."
     os.environ['OMP_NUM_THREADS'] = '1'
     ctx = multiprocessing.get_context('forkserver')
-    ctx.set_forkserver_preload(['lt_signals.training.amc', 'lt_signals.models.iq', 'torch._dynamo'])
+    ctx.set_forkserver_preload(['lt_signals.tasks.amc', 'lt_signals.models.iq', 'torch._dynamo'])
     port = free_port()
     ps = [ctx.Process(target=child, args=(r, n, port, target, args)) for r in range(n)]
     for p in ps: p.start()
@@ -52,7 +52,7 @@ def make_learner(bs, **options):
     "A learner on a small long tail of noisy waves, 80 training signals."
     import numpy as np
     from lt_signals.core.random import setup_seed
-    from lt_signals.io.store import SignalStore
+    from lt_signals.io.signal_store import SignalStore
     from lt_signals.data.dataloaders import build_dataloaders
     from lt_signals.training.learner import classifier_learner
 
@@ -208,20 +208,23 @@ def test_a_run_is_written_once(tmp_path):
 def train_two_tasks(folder, bs):
     "Two tasks, weighed by variances that the loss learns, which differ from process to process at first."
     import torch
-    from lt_signals.core.config import make_config
     from lt_signals.core.random import setup_seed
-    from lt_signals.tasks.amc import AMC
-    from lt_signals.training.fit import fit_stages
+    from lt_signals.runs.prepare import run_loaders
+    from lt_signals.tasks.config import make_run_config
+    from lt_signals.tasks.task import RunContext, tasks
+    from lt_signals.training.fit import run_stages
 
-    task = AMC(make_config({
+    cfg = make_run_config({
         'task': 'amc', 'amc.mods': ['BPSK', 'GMSK'], 'amc.snr_list': [0, 10], 'amc.n_per': 20, 'amc.length': 48,
         'amc.dropout': 0., 'data.batch_size': bs, 'training.epochs': 3, 'training.lr': .05, 'training.optimizer': 'SGD',
-        'training.grad_clip': 0., 'model.options': dict(depth=2, width=4, norm_kind='gn', branch=False)}))
+        'training.grad_clip': 0., 'model.options': dict(depth=2, width=4, norm_kind='gn', branch=False)})
+    task = tasks.create('amc')
+    dls, _ = run_loaders(cfg, 'cpu')
     setup_seed(1 + int(os.environ['RANK']))
-    learn = task.learner(task.loaders('cpu'))
+    learn = task.learner(cfg, dls)
     learn.loss_func.weighting.log_var.data += .3*int(os.environ['RANK'])
-    with learn.no_bar(), learn.no_logging(), learn.distrib_ctx():
-        results = fit_stages(learn, task.stages(), seed=3, judge=task.judge)
+    ctx = RunContext(learn, seed=3, evaluate=task.evaluate, cfg=cfg)
+    with learn.no_bar(), learn.no_logging(), learn.distrib_ctx(): results = run_stages(ctx, task.stages(cfg))
     rank = os.environ['RANK']
     torch.save(dict(model=learn.model.state_dict(), loss=learn.loss_func.state_dict()), folder/f'{rank}.pt')
     (folder/f'{rank}.json').write_text(json.dumps(results[0]['history']))

@@ -17,10 +17,10 @@ MORE = dict(mixup=.3, ema_decay=.9, label_smoothing=.1)  # further fields of sta
 
 def make_run(folder, more):
     "A small run with everything random that training has; its results."
-    from lt_signals.training.fit import fit_stages
-    learn, stages, evaluate = (tasks_run if 'weighting' in more else stages_run)(Path(folder), **more)
-    with learn.no_bar(), learn.no_logging():
-        return fit_stages(learn, stages, path=folder, resume=True, seed=3, evaluate=evaluate)
+    from lt_signals.training.fit import run_stages
+    ctx, stages = (tasks_run if 'weighting' in more else stages_run)(Path(folder), **more)
+    ctx.path, ctx.seed = folder, 3
+    with ctx.learn.no_bar(), ctx.learn.no_logging(): return run_stages(ctx, stages, resume=True)
 
 
 def new_weights(folder):
@@ -30,13 +30,14 @@ def new_weights(folder):
 
 
 def stages_run(folder, **more):
-    "Learner, stages and (the usual) evaluation of three stages on a long tail."
+    "Context and three stages of a run on a long tail."
     import numpy as np
     from lt_signals.io.signal_store import SignalStore
     from lt_signals.data.dataloaders import build_dataloaders
     from lt_signals.training.classifier_stages import Stage1, Stage2
     from lt_signals.training.calibration_stage import Stage3
     from lt_signals.training.learner import classifier_learner
+    from lt_signals.training.stages import TrainContext
 
     rng = np.random.default_rng(0)
     y = np.concatenate([np.repeat(np.arange(5), n) for n in ([40, 20, 10, 6, 4], [6]*5, [6]*5)])
@@ -50,22 +51,24 @@ def stages_run(folder, **more):
                      monitor='valid_loss', loss='CrossEntropy', **more),
               Stage2(mode='lws', epochs=4, lr=1e-1, optimizer='SGD', schedule='cosine_warmup_restarts', **more),
               Stage3(mode='tau_norm')]
-    return learn, stages, None
+    return TrainContext(learn), stages
 
 
 def tasks_run(folder, weighting):
-    "Learner, stages and evaluation of one stage for two tasks."
-    from lt_signals.core.config import make_config
-    from lt_signals.tasks.amc import AMC
+    "Context and the stage of a run with two tasks."
+    from lt_signals.runs.prepare import run_loaders
+    from lt_signals.tasks.config import make_run_config
+    from lt_signals.tasks.task import RunContext, tasks
 
-    task = AMC(make_config({
+    cfg = make_run_config({
         'task': 'amc', 'amc.mods': ['BPSK', 'QPSK', 'GMSK'], 'amc.snr_list': [0, 10], 'amc.n_per': 20, 'amc.length': 48,
         'amc.weighting': weighting, 'data.batch_size': 16, 'data.augment': ['PhaseRotation'], 'training.epochs': 6,
         'training.lr': 1e-2, 'scheduler.patience': 1, 'early_stopping.patience': 4, 'sampling.name': 'sqrt',
-        'model.options': dict(depth=2, width=4), 'training.ema_decay': .9, 'training.mixup': .2}))
-    dls = task.loaders('cpu')
+        'model.options': dict(depth=2, width=4), 'training.ema_decay': .9, 'training.mixup': .2})
+    task, (dls, _) = tasks.create('amc'), run_loaders(cfg, 'cpu')
     new_weights(folder)
-    return task.learner(dls), task.stages(), task.judge
+    ctx = RunContext(task.learner(cfg, dls), evaluate=task.evaluate, cfg=cfg)
+    return ctx, task.stages(cfg)
 
 
 def kill_at(when):

@@ -9,7 +9,6 @@ __all__ = ['shard', 'ShardedTrainer', 'synced_batchnorm', 'SignalLearner', 'from
 from contextlib import contextmanager, ExitStack
 from copy import copy
 
-import torch._dynamo
 from accelerate.utils import broadcast, broadcast_object_list
 from fastai.callback.core import CancelEpochException
 from fastai.distributed import DistributedTrainer

@@ -159,6 +159,7 @@ def run_stages(
     state = run.load() if resume else None
     _go_on(ctx, state, stages, run.results) if state else ctx.save()
     for i,stage in [*enumerate(stages)][len(run.results):]:
+        if ctx.begin: ctx.begin(stage)
         ctx.stage_seed = int(seed_stream(ctx.seed, 'stage', i).integers(2**31))
         setup_seed(ctx.stage_seed, torch.are_deterministic_algorithms_enabled())
         run.add(run_stage(stage, ctx))
@@ -194,5 +195,6 @@ def fit_stages(
 ) -> list: # A dict per stage: name, mode, history, best_epoch, tau, valid, test, rows, seconds, …
     "Run the stages on a learner, or go on with a run that was stopped."
     if isinstance(prior, dict): prior = HeadPrior(**prior)
-    ctx = TrainContext(learn, seed, path, amp, list(cbs or []), evaluate, analyzer, prior, every=every)
+    ctx = TrainContext(learn, seed, path, amp, list(cbs or []), evaluate, analyzer=analyzer, prior=prior,
+                       every=every)
     return run_stages(ctx, stages, resume, settings)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ModelConfig', 'LossSection', 'SamplingConfig', 'TrainingConfig', 'SchedulerConfig', 'EarlyStoppingConfig',
-           'loss_options', 'section_of', 'Stage2Config', 'Stage3Config', 'DiffusionConfig']
+           'loss_options', 'section_of']
 
 # %% ../../nbs/training/08_sections.ipynb #1d86c1f6
 from dataclasses import dataclass, field, fields, make_dataclass, MISSING
@@ -96,44 +96,3 @@ def section_of(
         start = dict(default=f.default) if f.default is not MISSING else dict(default_factory=f.default_factory)
         rows.append((k, f.type, field(**start, metadata=f.metadata)))
     return make_dataclass(f'{stage.__name__}Section', rows, namespace=dict(__doc__=doc))
-
-# %% ../../nbs/training/08_sections.ipynb #186a35ey
-@dataclass
-class Stage2Config:
-    "Classifier re-training on balanced batches (Kang et al. 2020, arXiv:1910.09217)."
-    enabled:bool = opt(True, 'run stage 2')
-    mode:str = opt('crt', 'crt, lws or finetune')
-    epochs:int = opt(8, 'epochs of stage 2')
-    lr:float = opt(2e-3, 'peak learning rate of the head')
-    loss:str = opt('CrossEntropy', 'a name of the registry `losses`')
-    loss_options:Dict[str, Any] = opt({}, "further arguments of the loss, e.g. '{gamma: 2}'")
-    sampler:str = opt('class_uniform', 'a name of the registry `samplers`')
-    freeze_bn:bool = opt(True, 'keep the statistics of BatchNorm in finetune (crt, lws always do)')
-    clf_lr_mult:float = opt(10., 'finetune: rate of the head over that of the backbone')
-
-# %% ../../nbs/training/08_sections.ipynb #aa951a5f
-@dataclass
-class Stage3Config:
-    "Calibration after training; its strength is chosen on validation."
-    mode:str = opt('tau_norm', 'none, tau_norm, logit_adjust, both, or temperature alone')
-    temperature:bool = opt(True, 'fit a temperature: honest probabilities, the same predictions')
-    metric:str = opt('hm', 'what the choice maximises on validation: hm, macro_recall or accuracy')
-
-# %% ../../nbs/training/08_sections.ipynb #29b38a2f
-@dataclass
-class DiffusionConfig:
-    "The generator of signals for rare classes (stage `diffusion` of `stages`)."
-    epochs:int = opt(100, 'passes of the generator over the training part')
-    lr:float = opt(2e-3, 'peak learning rate of the generator')
-    ema_decay:float = opt(.995, 'moving average of its weights; 0 keeps the weights themselves')
-    sampler:str = opt('sqrt', 'a name of the registry `samplers`')
-    augment:List[Any] = opt(['PhaseRotation'], 'augmentations that the generator is to learn as natural')
-    fill:float = opt(.5, 'share of the most frequent class that the others are brought up to, 0 to 1')
-    max_ratio:float = opt(10., 'generated signals for each real one of a class, at most')
-    guidance:float = opt(1.5, '1: as the class is; above: more typical, less varied; 0: no class')
-    steps:int = opt(50, 'steps from noise to signal')
-    surplus:float = opt(2., 'signals drawn for each that is wanted, at least 1')
-    min_confidence:float = opt(.3, 'of the judging classifier in the class of a generated signal')
-    max_distance:float = opt(2., 'from a real signal of the class; 1: as near as these to each other')
-    judge_epochs:int = opt(10, 'training of the judging classifier; 0 keeps what the generator makes')
-    options:Dict[str, Any] = opt({}, "further arguments of the generator, e.g. '{width: 32}'")

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..core.errors import ConfigError
 from ..core.registry import Registry
-from ..data.samplers import make_sampler
+from ..data.loaders import resample
 from ..evaluation.analysis import ClassificationAnalyzer
 from ..evaluation.predictions import predict, Predictions
 from ..models.base import get_base_model
@@ -91,10 +91,8 @@ def build_stage2_loader(
     seed:int=42, # Seed of order and augmentation
     **options, # Options of the sampler: `alpha`, `alpha_start`, `alpha_end`
 ): # A loader like `dl`
-    "Draw the same data in another way."
-    s = make_sampler(dl.labels, sampler, total_epochs=total_epochs, seed=seed, rank=dl.rank,
-                     world_size=dl.world_size, **options)
-    return dl.new(sampler=s, seed=seed)
+    "Draw the same data in another way: `resample`, class by class unless told otherwise."
+    return resample(dl, sampler, total_epochs, seed, **options)
 
 # %% ../../nbs/training/07_stages.ipynb #5b0e7a03
 @dataclass
@@ -135,6 +133,7 @@ class TrainContext:
     amp:bool=True # Mixed precision on a GPU
     cbs:list=field(default_factory=list) # Further callbacks for every fit
     evaluate:Callable=None # Scores, from the context and the results of a stage so far
+    begin:Callable=None # Told each stage before it runs, for a heading
     analyzer:object=None # A `ClassificationAnalyzer`, or a dict of its options (`grouping`, …)
     prior:HeadPrior=None # What the head has learned; None before a stage has trained it
     losses:dict=field(default_factory=dict) # From the `Plan`

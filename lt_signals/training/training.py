@@ -18,6 +18,7 @@ from torch import nn
 
 from ..core.config import check_ranges, opt
 from ..core.errors import ConfigError, LTSError
+from ..data.loaders import resample
 from ..data.samplers import make_sampler
 from ..losses.base import losses, resolve_loss
 from ..losses.multitask import MultiTaskLoss
@@ -28,8 +29,7 @@ from .checkpoint import Checkpointer
 from .optim import build_criterion, build_optimizer
 from .schedules import build_scheduler_for_stage, schedules
 from .sections import TrainingConfig
-from .stages import (build_stage2_loader, corrects_prior, head_prior, Plan, Stage,
-                                        TrainContext)
+from .stages import corrects_prior, head_prior, Plan, Stage, TrainContext
 
 # %% ../../nbs/training/09_training.ipynb #6c1f8b07
 class TrainAll:
@@ -215,7 +215,7 @@ def loader(self:Training,
 ): # The loader of this stage
     "The training loader with the sampler of the stage."
     if self.sampler is None: return dl.new(seed=seed)
-    return build_stage2_loader(dl, self.sampler, self.epochs, seed, **self.sampler_options)
+    return resample(dl, self.sampler, self.epochs, seed, **self.sampler_options)
 
 # %% ../../nbs/training/09_training.ipynb #6c1f8b23
 @contextmanager
