@@ -49,7 +49,8 @@ def _check_grouping(n, grouping, many_thresh, few_thresh, q_low, q_high):
     if n.ndim != 1 or not len(n) or (n < 0).any():
         raise LTSError('`class_counts` must be a non-empty vector of counts of at least 0')
     if few_thresh > many_thresh + 1:
-        raise LTSError(f'`few_thresh` ({few_thresh}) must not exceed `many_thresh` ({many_thresh}) + 1')
+        raise LTSError(f'`few_thresh` ({few_thresh}) must not exceed `many_thresh` '
+                       f'({many_thresh}) + 1')
     if not 0 <= q_low <= q_high <= 1:
         raise LTSError(f'`q_low`, `q_high` ({q_low}, {q_high}) must satisfy 0 ≤ q_low ≤ q_high ≤ 1')
     if grouping not in ('auto', 'absolute', 'quantile'):

@@ -41,6 +41,7 @@ def adjust(self:LogitAdjustmentLoss,
     "Logits plus `tau*log(prior)`."
     return z + self.tau*self.log_prior.to(z.dtype)
 
+# %% ../../nbs/losses/04_adjust.ipynb #e124851f
 @patch
 def compute(self:LogitAdjustmentLoss,
     z:Tensor, # Logits, shape (batch, n_classes)
@@ -84,6 +85,7 @@ def adjust(self:VSLoss,
     "Logits times the factors plus `tau*log(prior)`."
     return torch.addcmul(self.tau*self.log_prior.to(z.dtype), z, self.factor.to(z.dtype))
 
+# %% ../../nbs/losses/04_adjust.ipynb #33dd4517
 @patch
 def compute(self:VSLoss,
     z:Tensor, # Logits, shape (batch, n_classes)

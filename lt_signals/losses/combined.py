@@ -80,6 +80,7 @@ def compute(self:CombinedLoss,
     "Sum of share times loss."
     return sum(s*p.compute(z, target) for s,p in zip(self.shares, self.parts))
 
+# %% ../../nbs/losses/06_combined.ipynb #de1cd822
 @patch
 def extra_repr(self:CombinedLoss) -> str: # Settings, and the share of each part
     "What `print(loss)` shows beside the parts."

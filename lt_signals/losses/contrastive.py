@@ -60,7 +60,7 @@ def _largest(cost, kind, share):
 class ContrastiveLoss(nn.Module):
     "Contrastive loss of all pairs of a batch, weighed by a rule."
     def __init__(self,
-        margin:float=1., # Distance that pairs of two classes should have; at most 2 on a unit sphere
+        margin:float=1., # Distance of pairs of two classes, at most 2 on a unit sphere
         pairs:str='balanced', # A name of the registry `pair_rules`
         share:float=.5, # 'hard': share of the pairs of each kind that is kept, above 0 to 1
     ):

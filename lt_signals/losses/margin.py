@@ -58,6 +58,7 @@ def adjust(self:LDAMLoss,
     margin = -self.scale*self.margins.index_select(0, target).to(z.dtype)
     return z.scatter_add(1, target[:, None], margin[:, None])
 
+# %% ../../nbs/losses/03_margin.ipynb #ace717a0
 @patch
 def compute(self:LDAMLoss,
     z:Tensor, # Cosines times `scale`, shape (batch, n_classes)

@@ -46,6 +46,7 @@ def costs(self:MultiLabelLoss,
     "Binary cross-entropy."
     return F.softplus(-z, threshold=40), F.softplus(z, threshold=40)
 
+# %% ../../nbs/losses/11_multilabel.ipynb #fb050915
 @patch
 def compute(self:MultiLabelLoss,
     z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
@@ -104,6 +105,7 @@ def activation(self:MultiLabelLoss,
     "Sigmoid, for `Learner.get_preds`."
     return logits.float().sigmoid()
 
+# %% ../../nbs/losses/11_multilabel.ipynb #05036894
 @patch
 def decodes(self:MultiLabelLoss,
     probs:Tensor, # Probabilities, shape (batch, n_classes)
@@ -173,6 +175,7 @@ def costs(self:MultiLabelFocal,
     a = self.alpha.to(z.dtype)
     return a*yes, (1 - a)*no
 
+# %% ../../nbs/losses/11_multilabel.ipynb #3a1f6cc3
 @patch
 def _cost(self:MultiLabelFocal, u):
     "`sigmoid(u)**gamma * log(1+exp(u))`; at `sigmoid(u)` = 0 a power below 1 has no slope."
@@ -210,6 +213,7 @@ def costs(self:AsymmetricLoss,
     else: q, no = p, F.softplus(z, threshold=40)
     return self._focus(z.neg().sigmoid(), self.gamma_pos)*yes, self._focus(q, self.gamma_neg)*no
 
+# %% ../../nbs/losses/11_multilabel.ipynb #4b03856a
 @patch
 def _focus(self:AsymmetricLoss, p, gamma):
     "`p**gamma`, with a slope at `p` = 0."

@@ -120,6 +120,7 @@ def activation(self:MultiTaskLoss,
     soft = lambda z: z.float().softmax(-1)
     return {t: getattr(l, 'activation', soft)(outputs[t]) for t,l in self.losses.items()}
 
+# %% ../../nbs/losses/09_multitask.ipynb #0f2edd06
 @patch
 def decodes(self:MultiTaskLoss,
     outputs:Mapping, # Task → probabilities or logits

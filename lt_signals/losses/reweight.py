@@ -152,6 +152,7 @@ def set_weights(self:ClassBalancedLoss,
     ImbalancedLoss.set_weights(self, weight)
     self.base.set_weights(weight)
 
+# %% ../../nbs/losses/02_reweight.ipynb #b705ef6e
 @patch
 def compute(self:ClassBalancedLoss,
     z:Tensor, # Logits, shape (batch, n_classes)
@@ -196,6 +197,7 @@ def weights_at(self:ProgressiveLoss,
     t = 0. if total == 1 else min(max(epoch/(total - 1), 0.), 1.)
     return torch.lerp(self.start, self.end, t)
 
+# %% ../../nbs/losses/02_reweight.ipynb #ea017512
 @patch
 def set_epoch(self:ProgressiveLoss,
     epoch:int, # Epoch about to start, from 0

@@ -52,6 +52,7 @@ def forward(self:TaskWeighting,
     "What is minimised."
     return (self.weights*values).sum()
 
+# %% ../../nbs/losses/08_weightings.ipynb #3d1b5119
 @patch
 def combine(self:TaskWeighting,
     each:list, # Loss of each task, scalars
@@ -67,6 +68,7 @@ def set_epoch(self:TaskWeighting,
 ):
     "Called before each epoch of training."
 
+# %% ../../nbs/losses/08_weightings.ipynb #d9057312
 @patch
 def callbacks(self:TaskWeighting) -> list: # Callbacks that a `Learner` needs for this weighting
     "None; a weighting that changes the backward pass overrides it."
@@ -122,11 +124,13 @@ def _weights(self:AnalyticalUncertaintyWeightedLoss):
     "Factors of the losses, with gradient, shape (n_tasks,)."
     return (.5*(-self.log_var).exp()).clamp_min(self.min_weight)
 
+# %% ../../nbs/losses/08_weightings.ipynb #1622f3f5
 @patch(as_prop=True)
 def weights(self:AnalyticalUncertaintyWeightedLoss):
     "Factors of the losses, by the variances as they are now."
     return self._weights().detach()
 
+# %% ../../nbs/losses/08_weightings.ipynb #db59aa29
 @patch
 def forward(self:AnalyticalUncertaintyWeightedLoss,
     values:Tensor, # Loss of each task, shape (n_tasks,)
@@ -168,6 +172,7 @@ def forward(self:DynamicWeightAverage,
     if values.requires_grad: self.sums += F.pad(values.detach(), (0, 1), value=1.)
     return TaskWeighting.forward(self, values)
 
+# %% ../../nbs/losses/08_weightings.ipynb #e3a15e03
 @patch
 def set_epoch(self:DynamicWeightAverage,
     epoch:int, # Epoch about to start, from 0
@@ -215,7 +220,10 @@ class PCGrad(FixedWeights):
         "Mean coefficients of the epoch, times the fixed weights."
         return self.fixed*(self.sums[:-1]/self.sums[-1] if self.sums[-1] else 1.)
 
-    def set_epoch(self, epoch, total_epochs=None):
+    def set_epoch(self,
+        epoch:int, # Epoch about to start, from 0; it does not matter here
+        total_epochs:int=None, # Epochs of the fit; it does not matter here
+    ):
         "Begin the means anew."
         self.sums.zero_()
 
@@ -231,6 +239,7 @@ def forward(self:PCGrad,
     "The sum with the fixed weights."
     return (self.fixed*values).sum()
 
+# %% ../../nbs/losses/08_weightings.ipynb #81c3e6ae
 @patch
 def combine(self:PCGrad,
     each:list, # Loss of each task, scalars

@@ -16,9 +16,10 @@ from ..core.registry import Registry
 
 # %% ../../nbs/models/00_base.ipynb #b17c8ad5
 models = Registry('model', [f'lt_signals.models.{m}' for m in (
-    'iq', 'frequency', 'experts', 'baselines', 'dualview', 'vision', 'cbam')])
+    'iq', 'frequency', 'experts', 'baselines', 'dualview', 'vision', 'cbam', 'siamese')])
 heads = Registry('head', ['lt_signals.models.heads'])
 
+# %% ../../nbs/models/00_base.ipynb #e46534dc
 @heads.register('linear')
 def linear_head(
     in_features:int, # Length of a feature vector
@@ -37,6 +38,7 @@ def _check_options(kind, name, make, options):
     if bad: raise LTSError(f'{kind} {name!r} has no option {", ".join(map(repr, bad))}; '
                            f'it takes {", ".join(known)}')
 
+# %% ../../nbs/models/00_base.ipynb #82b74b9d
 def make_head(
     name:str, # A name of the registry `heads`
     in_features:int, # Length of a feature vector
@@ -72,35 +74,46 @@ class SignalModel(nn.Module):
         if in_channels not in (self.channel_counts or [in_channels]):
             raise LTSError(f'`in_channels` ({in_channels}): {type(self).__name__} takes signals of '
                            f'{" or ".join(map(str, self.channel_counts))} channels')
-        self.num_features,self.in_channels = num_features,in_channels
-        self.backbone,self.dropout = backbone,nn.Dropout(dropout_rate)
+        self.num_features, self.in_channels = num_features, in_channels
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout_rate)
         self.reset_classifier(num_classes, head, **head_options)
 
-    def forward_features(self,
-        x:Tensor, # Signals, shape (batch, in_channels, time)
-    ) -> Tensor: # Features, shape (batch, num_features)
-        "One feature vector a signal."
-        return self.backbone(self._plain(x))
+# %% ../../nbs/models/00_base.ipynb #a3e49cb0
+@patch
+def forward(self:SignalModel,
+    x:Tensor, # Signals, shape (batch, in_channels, time)
+) -> Tensor: # Logits, shape (batch, num_classes)
+    "Class scores of a batch."
+    return self.forward_head(self.forward_features(x))
 
-    def forward_head(self,
-        f:Tensor, # Features, shape (batch, num_features)
-    ) -> Tensor: # Logits, shape (batch, num_classes)
-        "Class scores from features."
-        return self.head(self.dropout(f))
+# %% ../../nbs/models/00_base.ipynb #91db18d6
+@patch
+def forward_features(self:SignalModel,
+    x:Tensor, # Signals, shape (batch, in_channels, time)
+) -> Tensor: # Features, shape (batch, num_features)
+    "One feature vector a signal."
+    return self.backbone(self._plain(x))
 
-    def forward(self, x):
-        "Signals (batch, in_channels, time) to logits (batch, num_classes)."
-        return self.forward_head(self.forward_features(x))
+# %% ../../nbs/models/00_base.ipynb #ea011be5
+@patch
+def forward_head(self:SignalModel,
+    f:Tensor, # Features, shape (batch, num_features)
+) -> Tensor: # Logits, shape (batch, num_classes)
+    "Class scores from features."
+    return self.head(self.dropout(f))
 
-    def _plain(self, x):
-        "`x` as a plain tensor, if its shape is right."
-        want = f'(batch, {self.in_channels}, time)'
-        if x.ndim != 3 or x.shape[1] != self.in_channels:
-            raise LTSError(f'`x` has shape {tuple(x.shape)}; {type(self).__name__} takes {want}')
-        if x.shape[-1] < self.min_length:
-            raise LTSError(f'`x` has {x.shape[-1]} samples a signal; {type(self).__name__} needs '
-                           f'at least {self.min_length}')
-        return x.as_subclass(Tensor)
+# %% ../../nbs/models/00_base.ipynb #206e5965
+@patch
+def _plain(self:SignalModel, x):
+    "`x` as a plain tensor, if its shape is right."
+    want = f'(batch, {self.in_channels}, time)'
+    if x.ndim != 3 or x.shape[1] != self.in_channels:
+        raise LTSError(f'`x` has shape {tuple(x.shape)}; {type(self).__name__} takes {want}')
+    if x.shape[-1] < self.min_length:
+        raise LTSError(f'`x` has {x.shape[-1]} samples a signal; {type(self).__name__} needs '
+                       f'at least {self.min_length}')
+    return x.as_subclass(Tensor)
 
 # %% ../../nbs/models/00_base.ipynb #607dc597
 @patch
@@ -119,7 +132,8 @@ def reset_classifier(self:SignalModel,
     new = make_head(head, self.num_features, num_classes, **head_options)
     like = next(self.backbone.parameters(), None)
     if like is not None: new = new.to(like.device, like.dtype)
-    self.num_classes,self.head = num_classes,new.train(self.training)
+    self.num_classes = num_classes
+    self.head = new.train(self.training)
 
 # %% ../../nbs/models/00_base.ipynb #607dc59y
 @patch
@@ -137,6 +151,7 @@ def get_base_model(
         if not isinstance(inner, nn.Module): return model
         model = inner
 
+# %% ../../nbs/models/00_base.ipynb #aadb793f
 def split_backbone_head(
     model:nn.Module, # A `SignalModel`, wrapped or not
 ) -> list: # Two lists of parameters

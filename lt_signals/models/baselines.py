@@ -268,5 +268,5 @@ class MoEAMC(MixtureOfExperts):
                           0, in_channels, dropout_rate)
         low.min_length = 16
         experts = dict(low=low, high=ResNet1D(0, in_channels, depth, width))
-        super().__init__(experts, num_classes, in_channels, num_features, dropout_rate, head,
-                         **head_options)
+        super().__init__(experts, num_classes, in_channels, num_features,
+                         dropout_rate=dropout_rate, head=head, **head_options)

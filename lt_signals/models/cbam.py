@@ -9,10 +9,8 @@ __all__ = ['feature_stages', 'StageCBAM', 'add_cbam', 'CBAMModel', 'convnext_tin
 # %% ../../nbs/models/09_cbam.ipynb #412a8005
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from timm.layers.cbam import CbamModule
 from torch import nn, Tensor
 
 from ..core.device import evaluating
@@ -43,7 +41,8 @@ class StageCBAM(nn.Module):
         channels_last:bool=False, # The map is (batch, height, width, channels)
     ):
         super().__init__()
-        self.stage,self.channels_last = stage,channels_last
+        from timm.layers.cbam import CbamModule
+        self.stage, self.channels_last = stage, channels_last
         self.cbam = CbamModule(channels, rd_ratio=1/reduction)
 
     def forward(self, x):
@@ -56,7 +55,7 @@ class StageCBAM(nn.Module):
 def add_cbam(
     net:nn.Module, # A network of timm, changed in place
     stages=None, # Numbers of stages from 1, as in `feature_stages`; the last two when None
-    reduction:int=16, # As in `StageCBAM`
+    reduction:int=16, # Channels of the map for one unit of the channel attention
 ) -> list: # Names of the modules that are followed by CBAM
     "Put CBAM after some stages of a network."
     info = feature_stages(net)
@@ -73,6 +72,7 @@ def add_cbam(
 # %% ../../nbs/models/09_cbam.ipynb #c2768ead
 _narrow = dict(depths=(1, 1, 1, 1), dims=(16, 16, 32, 32))
 
+# %% ../../nbs/models/09_cbam.ipynb #e29a1d97
 @models.register('timm_cbam', input='image', source='arXiv:1807.06521',
                  example=dict(image_size=64, backbone_options=_narrow, cbam_reduction=4))
 class CBAMModel(VisionModel):
@@ -82,7 +82,7 @@ class CBAMModel(VisionModel):
         in_channels:int=2, # 2: I and Q, rendered here; else the channels of images
         backbone:str='convnext_atto', # Name of a timm model
         cbam_stages=None, # Stages with CBAM, numbers from 1; the last two when None; [] for none
-        cbam_reduction:int=16, # As in `StageCBAM`
+        cbam_reduction:int=16, # Channels of the map for one unit of the channel attention
         standardize:bool=True, # Zero mean, unit variance of each image; False: timm's constants
         **options, # Further arguments of `VisionModel`
     ):
@@ -145,7 +145,7 @@ def attention_maps(
     base = get_base_model(model)
     found = {k: m for k,m in base.named_modules() if isinstance(m, StageCBAM)}
     if not found: raise LTSError(f'{type(base).__name__} has no CBAM; see `CBAMModel`')
-    seen,hooks = {},[]
+    seen, hooks = {}, []
     for name,m in found.items():
         for part in ('channel', 'spatial'):
             keep = lambda _, i, y, key=(name, part): seen.update({key: y.float().cpu()})
@@ -159,16 +159,17 @@ def attention_maps(
 
 # %% ../../nbs/models/09_cbam.ipynb #1641113a
 def show_attention(
-    model:nn.Module, # As for `attention_maps`
+    model:nn.Module, # A model with `StageCBAM` in it
     x:Tensor, # One image, shape (channels, height, width)
     masks=None, # Where the defects are, bool (n_classes, height, width)
     classes=None, # Names of the classes, for a legend
     width:float=8., # Width of the figure, inches
 ): # Figure
     "Draw an image, and the weights of its places after each stage with CBAM."
-    maps,(h,w) = attention_maps(model, x[None]),x.shape[-2:]
+    import matplotlib.pyplot as plt
+    maps, (h, w) = attention_maps(model, x[None]), x.shape[-2:]
     rows = len(maps) + 1
-    fig,axs = plt.subplots(rows, 1, layout='constrained', figsize=(width, rows*(width*h/w + .25)))
+    fig, axs = plt.subplots(rows, 1, layout='constrained', figsize=(width, rows*(width*h/w + .25)))
     show_defects(x, masks, classes, axs[0])
     for ax,(name,m) in zip(axs[1:], maps.items()):
         im = ax.imshow(m.spatial[0], extent=(-.5, w-.5, h-.5, -.5), cmap='viridis')

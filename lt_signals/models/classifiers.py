@@ -133,7 +133,7 @@ def tau_norm_weights(
 def tau_norm_logits(
     logits:Tensor, # Logits of `layer`, shape (batch, n_classes)
     layer:nn.Linear, # The classifier that made them
-    tau:float=1., # As in `tau_norm_weights`
+    tau:float=1., # From 0 (unchanged) over 1 (unit length) to 2
 ) -> Tensor: # Logits of the normalised classifier, same shape
     "As if `layer` had been normalised, from stored logits: a search needs one pass over the data."
     require_linear(layer, 'τ-normalisation')
@@ -145,7 +145,7 @@ def tau_norm_logits(
 # %% ../../nbs/models/06_classifiers.ipynb #2bf1f024
 def apply_tau_norm_to_classifier(
     layers, # Linear heads: one, a list, or what `find_classifier_layers` returned
-    tau:float=1., # As in `tau_norm_weights`
+    tau:float=1., # From 0 (unchanged) over 1 (unit length) to 2
 ): # A function without arguments that restores weights and biases
     "Normalise weights in place and set the biases to 0."
     layers = _layers(layers)

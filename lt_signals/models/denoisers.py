@@ -8,6 +8,7 @@ __all__ = ['denoisers', 'UNetDenoiser', 'MLPDenoiser']
 # %% ../../nbs/models/15_denoisers.ipynb #7baba41f
 import math
 
+from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
@@ -64,20 +65,22 @@ class UNetDenoiser(nn.Module):
             act_fn='mish', time_embedding_type='positional', use_timestep_embedding=True)
         _silent(self.unet.out_block.final_conv1d_2)
 
-    def forward(self,
-        z:Tensor, # Noisy signals, shape (batch, channels, time)
-        t:Tensor, # Levels of noise, int64, shape (batch,)
-        cond:Tensor, # What is known of each, shape (batch, `cond_size`)
-    ) -> Tensor: # Velocity, shape of `z`
-        "The U-Net of diffusers, with `cond` added to the embedding of the level."
-        u, skips = self.unet, ()
-        c = u.time_mlp(u.time_proj(t).to(z)) + cond
-        for block in u.down_blocks:
-            z, kept = block(z, c)
-            skips += kept
-        z = u.mid_block(z, c)
-        for block,skip in zip(u.up_blocks, reversed(skips)): z = block(z, (skip,), c)
-        return u.out_block(z, c)
+# %% ../../nbs/models/15_denoisers.ipynb #91c5a788
+@patch
+def forward(self:UNetDenoiser,
+    z:Tensor, # Noisy signals, shape (batch, channels, time)
+    t:Tensor, # Levels of noise, int64, shape (batch,)
+    cond:Tensor, # What is known of each, shape (batch, `cond_size`)
+) -> Tensor: # Velocity, shape of `z`
+    "The U-Net of diffusers, with `cond` added to the embedding of the level."
+    u, skips = self.unet, ()
+    c = u.time_mlp(u.time_proj(t).to(z)) + cond
+    for block in u.down_blocks:
+        z, kept = block(z, c)
+        skips += kept
+    z = u.mid_block(z, c)
+    for block,skip in zip(u.up_blocks, reversed(skips)): z = block(z, (skip,), c)
+    return u.out_block(z, c)
 
 # %% ../../nbs/models/15_denoisers.ipynb #f19d3640
 @denoisers.register('mlp', source='Li et al. 2024, arXiv:2406.11838, sec. 4.2')
@@ -97,8 +100,12 @@ class MLPDenoiser(nn.Module):
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(),
                           nn.Linear(width, width)) for _ in range(depth))
 
-    def forward(self, z, t, cond):
-        "As for `UNetDenoiser`."
+    def forward(self,
+        z:Tensor, # Noisy feature vectors, shape (batch, 1, features)
+        t:Tensor, # Levels of noise, int64, shape (batch,)
+        cond:Tensor, # What is known of each, shape (batch, `cond_size`)
+    ) -> Tensor: # Velocity, shape of `z`
+        "Fully connected blocks that see the level and `cond` again and again."
         h, c = self.inp(z.flatten(1)), self.levels(t) + cond
         for block in self.blocks: h = h + block(h + c)
         return self.out(h).view_as(z)

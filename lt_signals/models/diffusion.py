@@ -65,12 +65,14 @@ class SignalDiffusion(nn.Module):
         "Where the weights are."
         return self.mean.device
 
-    def power(self,
-        t:Tensor, # Levels of noise, int64, shape (batch,)
-    ) -> tuple: # `alpha` and `sigma`, to be multiplied with signals
-        "Amplitudes of signal and noise at some levels."
-        a = self.schedule.alphas_cumprod.to(t.device)[t].view(-1, *[1]*len(self.shape))
-        return a.sqrt(), (1 - a).sqrt()
+# %% ../../nbs/models/16_diffusion.ipynb #1425722b
+@patch
+def power(self:SignalDiffusion,
+    t:Tensor, # Levels of noise, int64, shape (batch,)
+) -> tuple: # `alpha` and `sigma`, to be multiplied with signals
+    "Amplitudes of signal and noise at some levels."
+    a = self.schedule.alphas_cumprod.to(t.device)[t].view(-1, *[1]*len(self.shape))
+    return a.sqrt(), (1 - a).sqrt()
 
 # %% ../../nbs/models/16_diffusion.ipynb #29e8e901
 @patch
@@ -118,7 +120,7 @@ def velocity_error(self:SignalDiffusion,
     x:Tensor, # Samples, shape (batch, *shape)
     t:Tensor, # Levels of noise, int64, shape (batch,)
     noise:Tensor, # White noise, shape of `x`
-    labels, # As for `condition`
+    labels, # Class numbers (batch,), -1 for none; or shares of the classes (batch, n_classes)
 ) -> Tensor: # Shape (batch,)
     "Mean squared error of the predicted velocity."
     if tuple(x.shape[1:]) != self.shape:
@@ -133,7 +135,7 @@ def velocity_error(self:SignalDiffusion,
 def velocity(self:SignalDiffusion,
     z:Tensor, # Noisy samples in units of the model, shape (batch, *shape)
     t:Tensor, # Levels of noise, int64, shape (batch,)
-    labels, # As for `condition`
+    labels, # Class numbers (batch,), -1 for none; or shares of the classes (batch, n_classes)
     guidance:float=1., # 0: no class; 1: the class; above: away from no class
 ) -> Tensor: # Shape of `z`
     "Predicted velocity, with classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598)."
@@ -148,7 +150,7 @@ def velocity(self:SignalDiffusion,
 def sample(self:SignalDiffusion,
     labels, # Class numbers (n,), -1 for none; or shares of the classes (n, n_classes)
     steps:int=50, # Steps from noise to signal
-    guidance:float=2., # As for `velocity`
+    guidance:float=2., # 0: no class; 1: the class; above: away from no class
     seed:int=42, # Of the noise
     eta:float=0., # Fresh noise in each step: 0 none (DDIM), 1 as much as in DDPM
     batch_size:int=256, # Samples at once
@@ -180,10 +182,10 @@ def _denoise(self:SignalDiffusion, z, labels, steps, last, guidance, eta=0., gen
 @torch.no_grad()
 def vary(self:SignalDiffusion,
     x:Tensor, # Samples, shape (n, *shape)
-    labels, # As for `sample`
+    labels, # Class numbers (n,), -1 for none; or shares of the classes (n, n_classes)
     strength:float=.5, # Share of the noise levels, 0 to 1
     steps:int=50, # Steps from pure noise; `strength*steps` are taken
-    guidance:float=1., # As for `velocity`
+    guidance:float=1., # 0: no class; 1: the class; above: away from no class
     seed:int=42, # Of the noise
 ) -> Tensor: # float32, shape of `x`
     "New versions of signals: noise is added, and taken away again."
@@ -220,7 +222,7 @@ def _errors(self:SignalDiffusion, x, labels, levels, seed, batch_size):
 @patch
 def reconstruction_error(self:SignalDiffusion,
     x:Tensor, # Samples, shape (n, *shape)
-    labels=None, # As for `condition`; no class when None
+    labels=None, # Class numbers (n,), -1 for none; no class when None
     levels=(.2, .35, .5), # Levels of noise as shares of the schedule, 0 to 1
     draws:int=4, # Draws of the noise at each level
     seed:int=42, # Of the noise
@@ -236,7 +238,7 @@ def reconstruction_error(self:SignalDiffusion,
 @patch
 def nll_bound(self:SignalDiffusion,
     x:Tensor, # Samples, shape (n, *shape)
-    labels=None, # As for `condition`; no class when None
+    labels=None, # Class numbers (n,), -1 for none; no class when None
     draws:int=16, # Levels at which the noise is removed
     seed:int=42, # Of the noise
     batch_size:int=256, # Samples at once
@@ -255,7 +257,7 @@ def nll_bound(self:SignalDiffusion,
 @patch
 def class_errors(self:SignalDiffusion,
     x:Tensor, # Samples, shape (n, *shape)
-    **kwargs, # As for `reconstruction_error`
+    **kwargs, # `levels`, `draws`, `seed` and `batch_size` of `reconstruction_error`
 ) -> Tensor: # Shape (n, n_classes); the smallest is the most likely class
     "Reconstruction error of each signal as each class."
     each = lambda c: self.reconstruction_error(x, torch.full((len(x),), c), **kwargs)

@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
@@ -55,37 +56,41 @@ class SymbolView(nn.Module):
         super().__init__()
         self.render = Constellation(image_size, limit=1.8, unit_power=False)
 
-    def quadrant(self,
-        s:Tensor, # Symbols without carrier, complex, shape (batch, k)
-        inside:Tensor, # Which of them are there, shape (batch, k)
-    ) -> tuple: # Image (batch, 1, size/2, size/2); its levels and which are there, (batch, 2k) each
-        "One quadrant of the constellation, filled from all four and symmetric about its diagonal."
-        a, b = s.real.abs(), s.imag.abs()
-        points = torch.stack([torch.cat([a, b], 1), torch.cat([b, a], 1)], 1)
-        there = inside.repeat(1, 2)
-        half, nowhere = self.render.size//2, points.new_tensor(math.nan)
-        image = self.render(points.where(there[:, None], nowhere))[..., :half, -half:]
-        return image, points[:, 0], there
+# %% ../../nbs/models/13_dualview.ipynb #6ed54d23
+@patch
+def quadrant(self:SymbolView,
+    s:Tensor, # Symbols without carrier, complex, shape (batch, k)
+    inside:Tensor, # Which of them are there, shape (batch, k)
+) -> tuple: # Image (batch, 1, size/2, size/2); its levels and which are there, (batch, 2k) each
+    "One quadrant of the constellation, filled from all four and symmetric about its diagonal."
+    a, b = s.real.abs(), s.imag.abs()
+    points = torch.stack([torch.cat([a, b], 1), torch.cat([b, a], 1)], 1)
+    there = inside.repeat(1, 2)
+    half, nowhere = self.render.size//2, points.new_tensor(math.nan)
+    image = self.render(points.where(there[:, None], nowhere))[..., :half, -half:]
+    return image, points[:, 0], there
 
-    @torch.no_grad()
-    def forward(self,
-        z:Tensor, # Signals of unit mean power, complex64, shape (batch, time)
-    ) -> tuple: # Images (batch, 1, image_size/2, image_size/2) and facts (batch, num_facts)
-        "See a batch."
-        rate, timing, coherence = symbol_clock(z)
-        s, inside = symbol_values(z, rate, timing)
-        powers, every = power_lines(s, inside), torch.ones_like(z, dtype=torch.bool)
-        frequency, strength = find_lines(powers)
-        image, levels, there = self.quadrant(turn_back(s, powers[-1], 4, frequency[-1]), inside)
-        phases = turn_back(s, powers[-2], 8, frequency[-2]).angle()*4/math.pi
-        seen = [_histogram(v, ok, self.bins[k], top) for k,v,ok,top in (
-            ('levels', levels, there, 1.8), ('radii', s.abs(), inside, 2.),
-            ('phases', phases.remainder(1), inside, 1.), ('amplitudes', z.abs(), every, 3.))]
-        step = (z[:, 1:]*z[:, :-1].conj()).angle()
-        numbers = [rate, coherence, *strength, inside.sum(1).clamp_min(1).log(), step.mean(1),
-                   step.std(1), *_moments(s.abs(), inside), *_moments(z.abs(), every)]
-        seen += [_log_spectrum(z, self.bins['spectrum']), torch.stack(numbers, 1)]
-        return image, torch.cat(seen, 1)
+# %% ../../nbs/models/13_dualview.ipynb #37289acb
+@patch
+@torch.no_grad()
+def forward(self:SymbolView,
+    z:Tensor, # Signals of unit mean power, complex64, shape (batch, time)
+) -> tuple: # Images (batch, 1, image_size/2, image_size/2) and facts (batch, num_facts)
+    "See a batch."
+    rate, timing, coherence = symbol_clock(z)
+    s, inside = symbol_values(z, rate, timing)
+    powers, every = power_lines(s, inside), torch.ones_like(z, dtype=torch.bool)
+    frequency, strength = find_lines(powers)
+    image, levels, there = self.quadrant(turn_back(s, powers[-1], 4, frequency[-1]), inside)
+    phases = turn_back(s, powers[-2], 8, frequency[-2]).angle()*4/math.pi
+    seen = [_histogram(v, ok, self.bins[k], top) for k,v,ok,top in (
+        ('levels', levels, there, 1.8), ('radii', s.abs(), inside, 2.),
+        ('phases', phases.remainder(1), inside, 1.), ('amplitudes', z.abs(), every, 3.))]
+    step = (z[:, 1:]*z[:, :-1].conj()).angle()
+    numbers = [rate, coherence, *strength, inside.sum(1).clamp_min(1).log(), step.mean(1),
+               step.std(1), *_moments(s.abs(), inside), *_moments(z.abs(), every)]
+    seen += [_log_spectrum(z, self.bins['spectrum']), torch.stack(numbers, 1)]
+    return image, torch.cat(seen, 1)
 
 # %% ../../nbs/models/13_dualview.ipynb #1629cf70
 def _image_layers(n_out):
@@ -103,11 +108,13 @@ def _fact_layers(n_in, n_out, dropout_rate):
     return nn.Sequential(FeatureNorm(n_in), nn.Linear(n_in, 2*n_out), FeatureNorm(2*n_out),
                          nn.ReLU(), nn.Dropout(dropout_rate), nn.Linear(2*n_out, n_out), nn.ReLU())
 
+# %% ../../nbs/models/13_dualview.ipynb #7802cff3
 class _DualViewBackbone(nn.Module):
     "Symbols and samples, joined."
     def __init__(self, width, depth, num_features, image_size, dropout_rate):
         super().__init__()
-        self.view, self.image = SymbolView(image_size), _image_layers(64)
+        self.view = SymbolView(image_size)
+        self.image = _image_layers(64)
         self.facts = _fact_layers(self.view.num_facts, 64, dropout_rate)
         self.samples = nn.Sequential(conv_block(2, width, 7, 2),
                                      *residual_stages(width, width, depth), GlobalMeanPool())

@@ -7,13 +7,14 @@ __all__ = ['Gate', 'ExpertMixture', 'MixtureOfExperts', 'MixtureOfExpertsConvNet
            'LoadBalance', 'gate_statistics', 'plot_gates']
 
 # %% ../../nbs/models/04_experts.ipynb #3f189971
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.torch_core import to_device
+from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
@@ -62,18 +63,17 @@ class ExpertMixture(nn.Module):
 # %% ../../nbs/models/04_experts.ipynb #76159d8c
 class MixtureOfExperts(SignalModel):
     "Several networks as one, weighed for each signal by a gate; the base of both mixtures here."
+    @delegates(SignalModel.__init__, keep=True)
     def __init__(self,
         experts:dict, # Name -> `SignalModel` for `in_channels` channels; two or more
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # Channels of the signals; 2 for I and Q
         num_features:int=128, # Length of the mixed feature vector
-        dropout_rate:float=.1, # Share of the features dropped before the head, 0 to below 1
-        head:str='linear', # A name of the registry `heads`
-        **head_options, # Further arguments of the head
+        **kwargs, # `dropout_rate`, `head` and the head's options, as in `SignalModel`
     ):
         _check_experts(experts, in_channels, num_features)
         super().__init__(ExpertMixture(experts, in_channels, num_features), num_features,
-                         num_classes, in_channels, dropout_rate, head, **head_options)
+                         num_classes, in_channels, **kwargs)
         self.min_length = max(m.min_length for m in experts.values())
 
     @property
@@ -105,45 +105,41 @@ def _check_experts(experts, in_channels, num_features):
 @models.register(input='iq', source='doi:10.1162/neco.1991.3.1.79')
 class MixtureOfExpertsConvNet(MixtureOfExperts):
     "ConvNetADSB, FrequencyDomainExpert and DilatedTCN, weighed by a gate"
+    @delegates(SignalModel.__init__, keep=True)
     def __init__(self,
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # Channels of the signals; 2 for I and Q
         num_features:int=128, # Length of the mixed feature vector
-        dropout_rate:float=.1, # Share of the features dropped before the head, 0 to below 1
         use_attention:bool=True, # Channel attention in the time-domain expert
         norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
         batch_size:int=None, # Expected batch in training, which 'auto' looks at
-        head:str='linear', # A name of the registry `heads`
-        **head_options, # Further arguments of the head
+        **kwargs, # `dropout_rate`, `head` and the head's options, as in `SignalModel`
     ):
         kw = dict(in_channels=in_channels, norm_kind=norm_kind, batch_size=batch_size)
         experts = dict(time=ConvNetADSB(0, use_attention=use_attention, **kw),
                        frequency=FrequencyDomainExpert(0, **kw), causal=DilatedTCN(0, **kw))
-        super().__init__(experts, num_classes, in_channels, num_features, dropout_rate, head,
-                         **head_options)
+        super().__init__(experts, num_classes, in_channels, num_features, **kwargs)
 
 # %% ../../nbs/models/04_experts.ipynb #edec5688
 @models.register(input='iq', source='doi:10.1162/neco.1991.3.1.79')
 class MixtureOfExpertsResNet(MixtureOfExperts):
     "ResNet1D, ResNetFrequencyExpert and DilatedTCN, weighed by a gate"
+    @delegates(SignalModel.__init__, keep=True)
     def __init__(self,
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # Channels of the signals; 2 for I and Q
         depth:int=3, # Stages of both residual networks, 2 to 5
         width:int=32, # Channels of their first stage; each further stage doubles them
         num_features:int=128, # Length of the mixed feature vector
-        dropout_rate:float=.1, # Share of the features dropped before the head, 0 to below 1
         norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
         batch_size:int=None, # Expected batch in training, which 'auto' looks at
-        head:str='linear', # A name of the registry `heads`
-        **head_options, # Further arguments of the head
+        **kwargs, # `dropout_rate`, `head` and the head's options, as in `SignalModel`
     ):
         kw = dict(in_channels=in_channels, norm_kind=norm_kind, batch_size=batch_size)
         experts = dict(time=ResNet1D(0, depth=depth, width=width, **kw),
                        frequency=ResNetFrequencyExpert(0, depth=depth, width=width, **kw),
                        causal=DilatedTCN(0, **kw))
-        super().__init__(experts, num_classes, in_channels, num_features, dropout_rate, head,
-                         **head_options)
+        super().__init__(experts, num_classes, in_channels, num_features, **kwargs)
 
 # %% ../../nbs/models/04_experts.ipynb #4be9f09b
 def importance_cv2(
@@ -183,16 +179,18 @@ class LoadBalance(Callback):
         "Start the mean of an epoch."
         self.seen = []
 
-    def after_loss(self):
-        "Add the regulariser to the loss that is differentiated."
-        if not self.training: return
-        value = importance_cv2(_mixture(self.model).gate_weights(*self.xb))
-        self.learn.loss_grad = self.loss_grad + self.weight*value
-        self.seen.append(value.detach())
-
     def after_train(self):
         "End the mean of an epoch."
         if self.seen: self.history.append(torch.stack(self.seen).mean().item())
+
+# %% ../../nbs/models/04_experts.ipynb #353a8a52
+@patch
+def after_loss(self:LoadBalance):
+    "Add the regulariser to the loss that is differentiated."
+    if not self.training: return
+    value = importance_cv2(_mixture(self.model).gate_weights(*self.xb))
+    self.learn.loss_grad = self.loss_grad + self.weight*value
+    self.seen.append(value.detach())
 
 # %% ../../nbs/models/04_experts.ipynb #57ab1d93
 def gate_statistics(
@@ -231,6 +229,7 @@ def plot_gates(
     title:str='', # Title of the axes
 ):
     "Draw the mean weight of each expert in each class, stacked."
+    import matplotlib.pyplot as plt
     if ax is None: ax = plt.subplots(figsize=(7, 2.2), layout='constrained')[1]
     shares = stats.drop(columns=['entropy', 'samples'])
     colors = '#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9'

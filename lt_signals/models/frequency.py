@@ -11,6 +11,8 @@ import math
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
@@ -129,28 +131,34 @@ class SpectrumEnvelope(nn.Module):
         step:int=8, # Samples a step of the keying
     ):
         super().__init__()
-        self.n_fft,self.hop,self.step = n_fft,hop,step
-        pairs,w = (in_channels + 1)//2,width
+        self.n_fft, self.hop, self.step = n_fft, hop, step
+        pairs, w = (in_channels + 1)//2, width
         self.spectrogram = _tower(pairs*n_fft, [w, w, 3*w//2, 2*w], 5, 1)
         self.keying = _tower(pairs*3, [w, w, 3*w//2, 2*w], 7, 2)
         self.spectrum,self.rhythm = _perceptron(pairs*n_fft, 3*w), _perceptron(pairs*96, 3*w)
         self.num_features = 2*2*w + 2*2*w + 2*3*w
         self.norm = nn.BatchNorm1d(self.num_features)
 
-    def views(self,
-        x:Tensor, # Signals, shape (batch, in_channels, time)
-    ) -> tuple: # Spectrogram, keying, mean spectrum, rhythm; float32
-        "What the network looks at."
-        z = to_complex(x)
-        s,k = log_spectrogram(z, self.n_fft, self.hop), keying(z, self.step)
-        mean = s.mul(math.log(10)).expm1().mean(-1).log1p()
-        return s.flatten(1, 2), k.flatten(1, 2), mean, keying_spectrum(z, self.step)
+# %% ../../nbs/models/03_frequency.ipynb #fd2c71bf
+@patch
+def views(self:SpectrumEnvelope,
+    x:Tensor, # Signals, shape (batch, in_channels, time)
+) -> tuple: # Spectrogram, keying, mean spectrum, rhythm; float32
+    "What the network looks at."
+    z = to_complex(x)
+    s, k = log_spectrogram(z, self.n_fft, self.hop), keying(z, self.step)
+    mean = s.mul(math.log(10)).expm1().mean(-1).log1p()
+    return s.flatten(1, 2), k.flatten(1, 2), mean, keying_spectrum(z, self.step)
 
-    def forward(self, x):
-        "Signals (batch, in_channels, time) to features (batch, num_features)."
-        with torch.autocast(x.device.type, enabled=False): views = self.views(x) # no FFT in bf16
-        towers = self.spectrogram, self.keying, self.spectrum, self.rhythm
-        return self.norm(torch.cat([f(v) for f,v in zip(towers, views)], -1))
+# %% ../../nbs/models/03_frequency.ipynb #3c63bbd7
+@patch
+def forward(self:SpectrumEnvelope,
+    x:Tensor, # Signals, shape (batch, in_channels, time)
+) -> Tensor: # Features, shape (batch, num_features)
+    "Each view through its own network, side by side."
+    with torch.autocast(x.device.type, enabled=False): views = self.views(x) # no FFT in bf16
+    towers = self.spectrogram, self.keying, self.spectrum, self.rhythm
+    return self.norm(torch.cat([f(v) for f,v in zip(towers, views)], -1))
 
 # %% ../../nbs/models/03_frequency.ipynb #2582b904
 @models.register(input='iq')
@@ -207,38 +215,36 @@ class FrequencyDomainExpert(SignalModel):
     "Four convolutional blocks on magnitude, phase and log power of the spectrum"
     kernels = 7, 5, 5, 3
 
+    @delegates(SignalModel.__init__, keep=True)
     def __init__(self,
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # Channels of the signals; 2 for I and Q
         width:int=32, # Channels of the first block; the others have 2, 3 and 4 times as many
-        dropout_rate:float=.1, # Share of the features dropped before the head, 0 to below 1
         norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
         batch_size:int=None, # Expected batch in training, which 'auto' looks at
-        head:str='linear', # A name of the registry `heads`
-        **head_options, # Further arguments of the head
+        **kwargs, # `dropout_rate`, `head` and the head's options, as in `SignalModel`
     ):
         if width < 1: raise LTSError(f'`width` ({width}) must be at least 1')
         layers, c_in = _spectrum(in_channels, norm_kind, batch_size)
         for i,k in enumerate(self.kernels):
             layers += [conv_block(c_in, width*(i + 1), k, 2, norm_kind, batch_size)]
             c_in = width*(i + 1)
-        super().__init__(nn.Sequential(*layers, MeanMaxPool()), 2*c_in, num_classes, in_channels,
-                         dropout_rate, head, **head_options)
+        super().__init__(nn.Sequential(*layers, MeanMaxPool()), 2*c_in, num_classes,
+                         in_channels, **kwargs)
 
 # %% ../../nbs/models/03_frequency.ipynb #f53a91a8
 @models.register(input='iq', source='arXiv:1512.03385')
 class ResNetFrequencyExpert(SignalModel):
     "Residual network on magnitude, phase and log power of the spectrum"
+    @delegates(SignalModel.__init__, keep=True)
     def __init__(self,
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # Channels of the signals; 2 for I and Q
         depth:int=3, # Number of stages, 2 to 5; each has two residual blocks and halves the bins
         width:int=32, # Channels of the first stage; each further stage doubles them
-        dropout_rate:float=.1, # Share of the features dropped before the head, 0 to below 1
         norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
         batch_size:int=None, # Expected batch in training, which 'auto' looks at
-        head:str='linear', # A name of the registry `heads`
-        **head_options, # Further arguments of the head
+        **kwargs, # `dropout_rate`, `head` and the head's options, as in `SignalModel`
     ):
         if depth not in range(2, 6): raise LTSError(f'`depth` ({depth}) must be 2, 3, 4 or 5')
         if width < 1: raise LTSError(f'`width` ({width}) must be at least 1')
@@ -246,4 +252,4 @@ class ResNetFrequencyExpert(SignalModel):
         layers += [conv_block(c_in, width, 7, 2, norm_kind, batch_size)]
         layers += residual_stages(width, width, depth, norm_kind, batch_size)
         super().__init__(nn.Sequential(*layers, MeanMaxPool()), 2*width*2**(depth - 1), num_classes,
-                         in_channels, dropout_rate, head, **head_options)
+                         in_channels, **kwargs)

@@ -12,7 +12,8 @@ from inspect import signature
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from fastcore.basics import patch
+from torch import nn, Tensor
 
 from ..core.counts import log_prior
 from ..core.errors import LTSError
@@ -29,7 +30,7 @@ class CosineMarginClassifier(nn.Module):
         scale:float=30., # Largest logit; the same number as in the loss
     ):
         super().__init__()
-        self.in_features,self.out_features = in_features,num_classes
+        self.in_features, self.out_features = in_features, num_classes
         self.scale = _positive('scale', scale)
         self.weight = nn.Parameter(torch.empty(num_classes, in_features))
         self.reset_parameters()
@@ -38,15 +39,19 @@ class CosineMarginClassifier(nn.Module):
         "Draw fresh weights."
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, x):
-        "Scaled cosines, in float32 at least."
-        with torch.autocast(x.device.type, enabled=False):
-            up = torch.promote_types(x.dtype, torch.float32)
-            return self.scale * F.linear(F.normalize(x.to(up)), F.normalize(self.weight.to(up)))
-
     def extra_repr(self):
         "What `print(model)` shows."
         return f'{self.in_features}, {self.out_features}, scale={self.scale}'
+
+# %% ../../nbs/models/05_heads.ipynb #134b963b
+@patch
+def forward(self:CosineMarginClassifier,
+    x:Tensor, # Features, shape (batch, in_features)
+) -> Tensor: # Logits from `-scale` to `scale`, shape (batch, num_classes)
+    "Scaled cosines, in float32 at least."
+    with torch.autocast(x.device.type, enabled=False):
+        up = torch.promote_types(x.dtype, torch.float32)
+        return self.scale * F.linear(F.normalize(x.to(up)), F.normalize(self.weight.to(up)))
 
 # %% ../../nbs/models/05_heads.ipynb #2e5f96cx
 def _positive(name, value):
@@ -62,7 +67,7 @@ class LinearHead(nn.Module):
         num_classes:int, # Number of classes
     ):
         super().__init__()
-        self.in_features,self.out_features = in_features,num_classes
+        self.in_features, self.out_features = in_features, num_classes
         self.linear = nn.Linear(in_features, num_classes)
 
     @property
@@ -74,7 +79,7 @@ class LinearHead(nn.Module):
 @heads.register('logit_adjusted', source='arXiv:2007.07314')
 class LogitAdjustedLinear(LinearHead):
     "Linear, less `tau*log(prior)` in evaluation mode; for losses that do not adjust by themselves"
-    adjusts_prior = True # As in `ImbalancedLoss`
+    adjusts_prior = True # It corrects for the class prior; losses that do so refuse it
 
     def __init__(self,
         in_features:int, # Length of a feature vector
@@ -83,10 +88,9 @@ class LogitAdjustedLinear(LinearHead):
         tau:float=1., # Strength; 0 is a linear head
     ):
         super().__init__(in_features, num_classes)
-        if class_counts is None: raise LTSError(f'{type(self).__name__} needs `class_counts`, '
-                                                'the training samples per class')
-        if not 0 <= tau < math.inf:
-            raise LTSError(f'`tau` ({tau}) must be at least 0, and finite')
+        if class_counts is None:
+            raise LTSError(f'{type(self).__name__} needs `class_counts`, the samples per class')
+        if not 0 <= tau < math.inf: raise LTSError(f'`tau` ({tau}) must be at least 0, and finite')
         self.tau = tau
         self.register_buffer('log_prior', log_prior(class_counts, num_classes).to(self.weight))
         self._start_bias()
@@ -100,14 +104,18 @@ class LogitAdjustedLinear(LinearHead):
         self.linear.reset_parameters()
         self._start_bias()
 
-    def forward(self, x):
-        "Logits, in evaluation mode adjusted ones (Menon et al. 2021, arXiv:2007.07314, eq. 9)."
-        z = self.linear(x)
-        return z if self.training else z - self.tau*self.log_prior
-
     def extra_repr(self):
         "What `print(model)` shows."
         return f'tau={self.tau}'
+
+# %% ../../nbs/models/05_heads.ipynb #23b9b0a6
+@patch
+def forward(self:LogitAdjustedLinear,
+    x:Tensor, # Features, shape (batch, in_features)
+) -> Tensor: # Logits, shape (batch, num_classes)
+    "Logits, in evaluation mode adjusted ones (Menon et al. 2021, arXiv:2007.07314, eq. 9)."
+    z = self.linear(x)
+    return z if self.training else z - self.tau*self.log_prior
 
 # %% ../../nbs/models/05_heads.ipynb #a5869d18
 @heads.register('temperature', source='arXiv:1706.04599')
@@ -143,13 +151,15 @@ class TemperatureScaledClassifier(LinearHead):
         "Logits, divided by the temperature."
         return self.linear(x)/self.temperature
 
-    def fold(self) -> nn.Linear: # A linear layer with the same logits
-        "Divide the weights by the temperature."
-        return _scaled(self.linear, 1/self.temperature.detach())
-
     def extra_repr(self):
         "What `print(model)` shows."
         return f'temperature={self.temperature.item():.4g}'
+
+# %% ../../nbs/models/05_heads.ipynb #928c86fb
+@patch
+def fold(self:TemperatureScaledClassifier) -> nn.Linear: # A linear layer with the same logits
+    "Divide the weights by the temperature."
+    return _scaled(self.linear, 1/self.temperature.detach())
 
 # %% ../../nbs/models/05_heads.ipynb #a5869d1x
 def _scaled(layer, s):
@@ -168,7 +178,7 @@ class LearnableScale(nn.Module):
         super().__init__()
         require_linear(base, 'learnable weight scaling')
         self.base = base.requires_grad_(False)
-        self.in_features,self.out_features = base.in_features,base.out_features
+        self.in_features, self.out_features = base.in_features, base.out_features
         self.scales = nn.Parameter(torch.ones(base.out_features).to(base.weight))
 
     @property
@@ -180,13 +190,19 @@ class LearnableScale(nn.Module):
         "Scale nothing, as at construction."
         nn.init.ones_(self.scales)
 
-    def forward(self, x):
-        "Logits times the scale of their class."
-        return self.scales * self.base(x)
+# %% ../../nbs/models/05_heads.ipynb #2a60dd48
+@patch
+def forward(self:LearnableScale,
+    x:Tensor, # Features, shape (batch, in_features)
+) -> Tensor: # Logits, shape (batch, num_classes)
+    "Logits times the scale of their class."
+    return self.scales * self.base(x)
 
-    def fold(self) -> nn.Linear: # A linear layer with the same logits
-        "Multiply the scales into the weights."
-        return _scaled(self.base, self.scales.detach())
+# %% ../../nbs/models/05_heads.ipynb #328296bb
+@patch
+def fold(self:LearnableScale) -> nn.Linear: # A linear layer with the same logits
+    "Multiply the scales into the weights."
+    return _scaled(self.base, self.scales.detach())
 
 # %% ../../nbs/models/05_heads.ipynb #c72f74c1
 def require_linear(

@@ -28,23 +28,27 @@ class EnhancedClassifierInitializer:
             raise LTSError(f'`activation` ({activation!r}) must be softmax or sigmoid')
         self.class_counts,self.activation = as_class_counts(class_counts),activation
 
-    def _layer(self, head):
-        "The layer that holds the weights of `head`."
-        layer = head.linear if isinstance(head, LinearHead) else head
-        if not isinstance(layer, (nn.Linear, CosineMarginClassifier)):
-            raise LTSError(f'{type(head).__name__} has no weights to start anew')
-        if layer.out_features != len(self.class_counts):
-            raise LTSError(f'the head has {layer.out_features} classes, `class_counts` has '
-                           f'{len(self.class_counts)} entries')
-        return layer
+# %% ../../nbs/models/07_init.ipynb #ce1c5c2f
+@patch
+def _layer(self:EnhancedClassifierInitializer, head):
+    "The layer that holds the weights of `head`."
+    layer = head.linear if isinstance(head, LinearHead) else head
+    if not isinstance(layer, (nn.Linear, CosineMarginClassifier)):
+        raise LTSError(f'{type(head).__name__} has no weights to start anew')
+    if layer.out_features != len(self.class_counts):
+        raise LTSError(f'the head has {layer.out_features} classes, `class_counts` has '
+                       f'{len(self.class_counts)} entries')
+    return layer
 
-    def _bias(self, head):
-        "The bias of `head`, or an error."
-        bias = getattr(self._layer(head), 'bias', None)
-        if bias is None:
-            raise LTSError(f'{type(head).__name__} has no bias to hold a prior: use a head with '
-                           'one, or `use_log_prior_bias=False`')
-        return bias
+# %% ../../nbs/models/07_init.ipynb #a335bb1c
+@patch
+def _bias(self:EnhancedClassifierInitializer, head):
+    "The bias of `head`, or an error."
+    bias = getattr(self._layer(head), 'bias', None)
+    if bias is None:
+        raise LTSError(f'{type(head).__name__} has no bias to hold a prior: use a head with '
+                       'one, or `use_log_prior_bias=False`')
+    return bias
 
 # %% ../../nbs/models/07_init.ipynb #c6a3fdd3
 @patch
@@ -95,7 +99,7 @@ def init_model_for_imbalanced(
     init_type:str='balanced_xavier', # Weights: 'balanced_xavier' or 'he_kaiming'
     use_log_prior_bias:bool=True, # Start from the class frequencies; else the bias is set to 0
     temperature:float=1., # At least 1; flattens the frequencies that the bias holds
-    activation:str='softmax', # As in `EnhancedClassifierInitializer`
+    activation:str='softmax', # What makes probabilities of logits: 'softmax' or 'sigmoid'
 ) -> nn.Module: # `model`
     "Start the classifiers of a model anew, as a long tail asks for."
     init = EnhancedClassifierInitializer(class_counts, activation)

@@ -8,6 +8,8 @@ __all__ = ['ConvNetADSB', 'ResidualBlock', 'residual_stages', 'ResNet1D', 'Causa
 
 # %% ../../nbs/models/02_iq.ipynb #7835df99
 import torch.nn.functional as F
+from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
@@ -23,23 +25,22 @@ class ConvNetADSB(SignalModel):
     kernels = 7, 7, 5, 5, 3, 3, 3, 3
     strides = 2, 2, 2, 2, 2, 2, 1, 1
 
+    @delegates(SignalModel.__init__, keep=True)
     def __init__(self,
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # Channels of the signals; 2 for I and Q
-        dropout_rate:float=.1, # Share of the features dropped before the head, 0 to below 1
         use_attention:bool=True, # Channel attention (`SqueezeExcite`) after each block
         norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
         batch_size:int=None, # Expected batch in training, which 'auto' looks at
-        head:str='linear', # A name of the registry `heads`
-        **head_options, # Further arguments of the head
+        **kwargs, # `dropout_rate`, `head` and the head's options, as in `SignalModel`
     ):
         blocks, c_in = [], in_channels
         for c,k,s in zip(self.channels, self.kernels, self.strides):
             blocks += [conv_block(c_in, c, k, s, norm_kind, batch_size)]
             if use_attention: blocks += [SqueezeExcite(c)]
             c_in = c
-        super().__init__(nn.Sequential(*blocks, GlobalMeanPool()), c_in, num_classes, in_channels,
-                         dropout_rate, head, **head_options)
+        super().__init__(nn.Sequential(*blocks, GlobalMeanPool()), c_in, num_classes,
+                         in_channels, **kwargs)
         self.receptive_field = receptive_field(zip(self.kernels, self.strides))
 
 # %% ../../nbs/models/02_iq.ipynb #495c8df2
@@ -49,8 +50,8 @@ class ResidualBlock(nn.Module):
         c_in:int, # Channels in
         c_out:int, # Channels out
         stride:int=1, # Of the first convolution and of the shortcut
-        norm_kind:str='auto', # As in `make_norm`
-        batch_size:int=None, # As in `make_norm`
+        norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
+        batch_size:int=None, # Expected batch in training, which 'auto' looks at
     ):
         super().__init__()
         norm = dict(norm_kind=norm_kind, batch_size=batch_size)
@@ -68,8 +69,8 @@ def residual_stages(
     c_in:int, # Channels in
     width:int=32, # Channels of the first stage; each further stage doubles them
     depth:int=4, # Number of stages of two blocks; each halves the time axis
-    norm_kind:str='auto', # As in `make_norm`
-    batch_size:int=None, # As in `make_norm`
+    norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
+    batch_size:int=None, # Expected batch in training, which 'auto' looks at
 ) -> list: # Blocks; the last has `width * 2**(depth-1)` channels
     "The blocks of a residual network, without beginning and end."
     norm, blocks = dict(norm_kind=norm_kind, batch_size=batch_size), []
@@ -82,16 +83,15 @@ def residual_stages(
 @models.register(input='iq', source='arXiv:1512.03385')
 class ResNet1D(SignalModel):
     "Residual network of 2 to 5 stages on raw samples"
+    @delegates(SignalModel.__init__, keep=True)
     def __init__(self,
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # Channels of the signals; 2 for I and Q
         depth:int=4, # Number of stages, 2 to 5; each has two residual blocks
         width:int=32, # Channels of the first stage; each further stage doubles them
-        dropout_rate:float=.1, # Share of the features dropped before the head, 0 to below 1
         norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
         batch_size:int=None, # Expected batch in training, which 'auto' looks at
-        head:str='linear', # A name of the registry `heads`
-        **head_options, # Further arguments of the head
+        **kwargs, # `dropout_rate`, `head` and the head's options, as in `SignalModel`
     ):
         if depth not in range(2, 6): raise LTSError(f'`depth` ({depth}) must be 2, 3, 4 or 5')
         if width < 1: raise LTSError(f'`width` ({width}) must be at least 1')
@@ -99,7 +99,7 @@ class ResNet1D(SignalModel):
         stem = conv_block(in_channels, width, 7, 2, **norm)
         blocks = residual_stages(width, width, depth, **norm)
         super().__init__(nn.Sequential(stem, *blocks, GlobalMeanPool()), width*2**(depth-1),
-                         num_classes, in_channels, dropout_rate, head, **head_options)
+                         num_classes, in_channels, **kwargs)
         self.receptive_field = receptive_field([(7, 2)] + [(3, 2), (3, 1), (3, 1), (3, 1)]*depth)
 
 # %% ../../nbs/models/02_iq.ipynb #1e48faa1
@@ -118,8 +118,8 @@ def causal_block(
     stride:int=1, # Every `stride`-th step is kept
     dilation:int=1, # Distance of the taps, in steps
     dropout:float=0., # Share of the channels dropped, each for the whole signal, 0 to below 1
-    norm_kind:str='auto', # As in `make_norm`; 'gn' and 'ln' work step by step
-    batch_size:int=None, # As in `make_norm`
+    norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln' of `make_norm`, step by step
+    batch_size:int=None, # Expected batch in training, which 'auto' looks at
 ) -> nn.Sequential: # (batch, c_in, time) to (batch, c_out, ceil(time/stride))
     "Causal convolution, norm, ReLU, dropout of channels."
     conv = CausalConv1d(c_in, c_out, kernel, stride, dilation=dilation, bias=False)
@@ -158,6 +158,7 @@ def causal_stem(
 @models.register(input='iq', source='arXiv:1803.01271')
 class DilatedTCN(SignalModel):
     "Causal network of dilated residual blocks on raw samples"
+    @delegates(SignalModel.__init__, keep=True)
     def __init__(self,
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # Channels of the signals; 2 for I and Q
@@ -166,11 +167,9 @@ class DilatedTCN(SignalModel):
         kernel:int=3, # Taps of each convolution in the blocks
         halvings:int=3, # Convolutions of stride 2 before the blocks; 0 works on every sample
         block_dropout:float=.1, # Share of the channels dropped inside the blocks, 0 to below 1
-        dropout_rate:float=.1, # Share of the features dropped before the head, 0 to below 1
         norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
         batch_size:int=None, # Expected batch in training, which 'auto' looks at
-        head:str='linear', # A name of the registry `heads`
-        **head_options, # Further arguments of the head
+        **kwargs, # `dropout_rate`, `head` and the head's options, as in `SignalModel`
     ):
         _check_tcn(width, levels, kernel, halvings, block_dropout)
         norm = dict(norm_kind=norm_kind, batch_size=batch_size)
@@ -178,16 +177,18 @@ class DilatedTCN(SignalModel):
                                       **norm) for i in range(levels)]
         stem = causal_stem(in_channels, width, halvings, **norm)
         super().__init__(nn.Sequential(*stem, *blocks, GlobalMeanPool()), width, num_classes,
-                         in_channels, dropout_rate, head, **head_options)
+                         in_channels, **kwargs)
         self.stride = 2**halvings
         self.receptive_field = receptive_field(
             [(7, 2)]*halvings + [(kernel, 1, 2**i) for i in range(levels) for _ in range(2)])
 
-    def feature_map(self,
-        x:Tensor, # Signals, shape (batch, in_channels, time)
-    ) -> Tensor: # Shape (batch, width, ceil(time/stride))
-        "Features of each step; step `i` sees `receptive_field` samples, the last is `i*stride`."
-        return self.backbone[:-1](self._plain(x))
+# %% ../../nbs/models/02_iq.ipynb #46a58bca
+@patch
+def feature_map(self:DilatedTCN,
+    x:Tensor, # Signals, shape (batch, in_channels, time)
+) -> Tensor: # Shape (batch, width, ceil(time/stride))
+    "Features of each step; step `i` sees `receptive_field` samples, the last is `i*stride`."
+    return self.backbone[:-1](self._plain(x))
 
 # %% ../../nbs/models/02_iq.ipynb #210b1dax
 def _check_tcn(width, levels, kernel, halvings, block_dropout):

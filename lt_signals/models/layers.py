@@ -44,8 +44,8 @@ def conv_block(
     c_out:int, # Channels out
     kernel:int=3, # Length of the kernel in samples, odd
     stride:int=1, # Every `stride`-th sample is kept
-    norm_kind:str='auto', # As in `make_norm`
-    batch_size:int=None, # As in `make_norm`
+    norm_kind:str='auto', # 'auto', 'bn', 'gn' or 'ln', see `make_norm`
+    batch_size:int=None, # Expected batch in training, which 'auto' looks at
     act:bool=True, # End with a ReLU
 ) -> nn.Sequential: # (batch, c_in, time) to (batch, c_out, ceil(time/stride))
     "Convolution, norm, ReLU."

@@ -23,6 +23,7 @@ def _activation(argument, name):
     raise LTSError(f'`{argument}` ({name!r}) must be the name of an activation in torch.nn, '
                    "such as 'ReLU', 'GELU', 'Tanh' or 'SiLU'")
 
+# %% ../../nbs/models/10_multitask.ipynb #7f2f303c
 class FeatureNorm(nn.BatchNorm1d):
     "BatchNorm that trains on a batch of one as well: it then uses its running statistics."
     def forward(self, x):
@@ -45,7 +46,8 @@ class TaskBranch(nn.Module):
         if not 0 <= own <= 1: raise LTSError(f'`own` ({own}) must be from 0 to 1')
         if not 0 <= dropout_rate < 1:
             raise LTSError(f'`dropout_rate` ({dropout_rate}) must be in [0, 1)')
-        n, narrow, self.own = num_features, max(num_features//8, 1), own
+        self.own = own
+        n, narrow = num_features, max(num_features//8, 1)
         self.attention = nn.Sequential(nn.Linear(n, narrow), _activation('attention', attention),
                                        nn.Linear(narrow, n), nn.Sigmoid())
         self.transform = nn.Sequential(nn.Linear(n, n), _activation('activation', activation),
@@ -101,28 +103,37 @@ class MultiTaskModel(nn.Module):
         if backbone.num_classes:
             raise LTSError(f'`backbone` has a head of {backbone.num_classes} classes; build it '
                            'with `num_classes=0`')
-        self.backbone,self.tasks,self.num_features = backbone,dict(tasks),backbone.num_features
-        self.in_channels,self.min_length = backbone.in_channels,backbone.min_length
+        self.backbone, self.tasks = backbone, dict(tasks)
+        self.num_features, self.in_channels = backbone.num_features, backbone.in_channels
+        self.min_length = backbone.min_length
         self.branches = nn.ModuleDict({k: _make_branch(backbone, k, branch, dropout_rate)
                                        for k in tasks})
         self.heads = nn.ModuleDict({k: make_head(head, self.num_features, n, **head_options)
                                     for k,n in tasks.items()})
 
-    def forward_features(self,
-        x:Tensor, # Signals (or images), as the backbone takes them
-    ) -> Tensor: # Shared features, shape (batch, num_features)
-        "One feature vector a signal, common to all tasks."
-        return self.backbone.forward_features(x)
+# %% ../../nbs/models/10_multitask.ipynb #cfb7755b
+@patch
+def forward_features(self:MultiTaskModel,
+    x:Tensor, # Signals (or images), as the backbone takes them
+) -> Tensor: # Shared features, shape (batch, num_features)
+    "One feature vector a signal, common to all tasks."
+    return self.backbone.forward_features(x)
 
-    def forward_head(self,
-        f:Tensor, # Shared features, shape (batch, num_features)
-    ) -> dict: # Name of each task -> logits, shape (batch, n_classes)
-        "Class scores of all tasks from shared features."
-        return {k: self.heads[k](branch(f)) for k,branch in self.branches.items()}
+# %% ../../nbs/models/10_multitask.ipynb #f50ceae3
+@patch
+def forward_head(self:MultiTaskModel,
+    f:Tensor, # Shared features, shape (batch, num_features)
+) -> dict: # Name of each task -> logits, shape (batch, n_classes)
+    "Class scores of all tasks from shared features."
+    return {k: self.heads[k](branch(f)) for k,branch in self.branches.items()}
 
-    def forward(self, x):
-        "Signals (batch, in_channels, time) to a dict of logits, in the order of `tasks`."
-        return self.forward_head(self.forward_features(x))
+# %% ../../nbs/models/10_multitask.ipynb #aaf613db
+@patch
+def forward(self:MultiTaskModel,
+    x:Tensor, # Signals (or images), as the backbone takes them
+) -> dict: # Name of each task -> logits, shape (batch, n_classes), in the order of `tasks`
+    "Class scores of all tasks."
+    return self.forward_head(self.forward_features(x))
 
 # %% ../../nbs/models/10_multitask.ipynb #99e97bb0
 @patch
@@ -146,8 +157,8 @@ def reset_classifier(self:MultiTaskModel,
     "Replace the head of a task by a fresh one, on the device and in the mode of the model."
     self.get_classifier(task)
     _check_tasks({task: num_classes}, True)
-    like, new = next(self.parameters()), make_head(head, self.num_features, num_classes,
-                                                   **head_options)
+    like = next(self.parameters())
+    new = make_head(head, self.num_features, num_classes, **head_options)
     self.heads[task] = new.to(like.device, like.dtype).train(self.training)
     self.tasks[task] = num_classes
 
@@ -170,7 +181,7 @@ def create_multitask(
     name:str, # A name of the registry `models`
     tasks:dict, # Name of each task -> number of classes, in the order of the targets
     in_channels:int=2, # Channels of the signals; 2 for I and Q
-    branch=True, # As in `MultiTaskModel`
+    branch=True, # True: a `TaskBranch` each; a dict of their options by task; False: none
     dropout_rate:float=.3, # Of the branches; also the model's own option of this name
     head:str='linear', # A name of the registry `heads`, for all tasks
     head_options:dict=None, # Further arguments of the heads

@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
-from .base import SignalModel
+from .base import models, SignalModel
 
 # %% ../../nbs/models/14_siamese.ipynb #ba462c1d
 class CropBackbone(nn.Module):
@@ -27,7 +27,8 @@ class CropBackbone(nn.Module):
             raise LTSError(f'`width` ({width}) and `depth` ({depth}) must be at least 1')
         sizes = [in_channels, *(width*2**k for k in range(depth))]
         stages = [_stage(a, b) for a,b in zip(sizes, sizes[1:])]
-        self.stages,self.num_features = nn.Sequential(*stages),2*sizes[-1]
+        self.stages = nn.Sequential(*stages)
+        self.num_features = 2*sizes[-1]
 
     def forward(self, x):
         "(batch, channels, height, width) to (batch, num_features)."
@@ -57,13 +58,14 @@ class CropModel(SignalModel):
         return x.as_subclass(Tensor)
 
 # %% ../../nbs/models/14_siamese.ipynb #975ded0c
+@models.register(input='crop')
 class SignalClassifier(CropModel):
     "Is there a signal in a crop? One pass, two logits: noise, signal"
     def __init__(self,
         num_classes:int=2, # Noise and signal; or more kinds
         in_channels:int=1, # Channels of the crops
-        width:int=16, # As in `CropBackbone`
-        depth:int=4, # As in `CropBackbone`
+        width:int=16, # Channels of the first stage
+        depth:int=4, # Stages; each halves height and width, and doubles the channels
         dropout_rate:float=.5, # Share of the features dropped before the head, 0 to below 1
         head:str='linear', # A name of the registry `heads`
         **head_options, # Further arguments of the head
@@ -84,8 +86,8 @@ class Gallery(nn.Module):
         super().__init__()
         if k < 1: raise LTSError(f'`k` ({k}) must be at least 1')
         if not temperature > 0: raise LTSError(f'`temperature` ({temperature}) must be above 0')
-        self.in_features,self.out_features = in_features,out_features
-        self.k,self.temperature = k,temperature
+        self.in_features, self.out_features = in_features, out_features
+        self.k, self.temperature = k, temperature
         self.reset_parameters()
 
     def __len__(self): return len(self.labels)
@@ -95,27 +97,36 @@ class Gallery(nn.Module):
         self.register_buffer('points', torch.empty(0, self.in_features))
         self.register_buffer('labels', torch.empty(0, dtype=torch.int64))
 
-    def fill(self,
-        points:Tensor, # Shape (n, in_features)
-        labels:Tensor, # Class of each point, shape (n,)
-    ):
-        "Hold these points instead of those before."
-        n = torch.bincount(labels, minlength=self.out_features)
-        if len(n) > self.out_features or not n.all() or len(points) != len(labels):
-            raise LTSError(f'`labels` has {n.tolist()} points of its classes; a gallery needs some '
-                           f'of each of its {self.out_features} classes')
-        self.points,self.labels = points.detach().float().clone(),labels.clone()
+# %% ../../nbs/models/14_siamese.ipynb #20931e21
+@patch
+def fill(self:Gallery,
+    points:Tensor, # Shape (n, in_features)
+    labels:Tensor, # Class of each point, shape (n,)
+):
+    "Hold these points instead of those before."
+    n = torch.bincount(labels, minlength=self.out_features)
+    if len(n) > self.out_features or not n.all() or len(points) != len(labels):
+        raise LTSError(f'`labels` has {n.tolist()} points of its classes; a gallery needs some '
+                       f'of each of its {self.out_features} classes')
+    self.points = points.detach().float().clone()
+    self.labels = labels.clone()
 
-    def forward(self, x):
-        "Points (batch, in_features) to logits (batch, out_features)."
-        if not len(self):
-            raise LTSError('the gallery is empty: call `set_gallery` with labelled crops')
-        return self._logits(torch.cdist(x.float(), self.points).square())
+# %% ../../nbs/models/14_siamese.ipynb #09945628
+@patch
+def forward(self:Gallery,
+    x:Tensor, # Points, shape (batch, in_features)
+) -> Tensor: # Logits, shape (batch, out_features)
+    "Compare points with those of the gallery."
+    if not len(self):
+        raise LTSError('the gallery is empty: call `set_gallery` with labelled crops')
+    return self._logits(torch.cdist(x.float(), self.points).square())
 
-    def leave_one_out(self) -> Tensor: # Logits, shape (n, out_features)
-        "What the other points say about each point."
-        d = torch.cdist(self.points, self.points).square()
-        return self._logits(d.fill_diagonal_(float('inf')))
+# %% ../../nbs/models/14_siamese.ipynb #4e160b48
+@patch
+def leave_one_out(self:Gallery) -> Tensor: # Logits, shape (n, out_features)
+    "What the other points say about each point."
+    d = torch.cdist(self.points, self.points).square()
+    return self._logits(d.fill_diagonal_(float('inf')))
 
 # %% ../../nbs/models/14_siamese.ipynb #4604b3c8
 @patch
@@ -146,44 +157,54 @@ def extra_repr(self:Gallery):
     return f'{len(self)} points of {self.in_features}, k={self.k}, temperature={self.temperature}'
 
 # %% ../../nbs/models/14_siamese.ipynb #fe278da9
+@models.register(input='crop', gives='points')
 class SiameseNet(CropModel):
     "Twin networks (Bromley et al. 1993): crops to points on a sphere, compared with a gallery"
     def __init__(self,
         num_classes:int=2, # Noise and signal; or more kinds
         in_channels:int=1, # Channels of the crops
-        width:int=16, # As in `CropBackbone`
-        depth:int=4, # As in `CropBackbone`
+        width:int=16, # Channels of the first stage
+        depth:int=4, # Stages; each halves height and width, and doubles the channels
         n_features:int=64, # Length of a point
         dropout_rate:float=.2, # Share of the features dropped before the last layer
-        k:int=5, # As in `Gallery`
-        temperature:float=.5, # As in `Gallery`
+        k:int=5, # Nearest points of a class that count; all where there are fewer
+        temperature:float=.5, # Squared distance that makes one unit of a logit, above 0
     ):
         net = CropBackbone(in_channels, width, depth)
         last = nn.Linear(net.num_features, n_features)
         super().__init__(nn.Sequential(net, nn.Dropout(dropout_rate), last), n_features,
                          num_classes, in_channels, 0., 'gallery', k=k, temperature=temperature)
 
-    def forward_features(self,
-        x:Tensor, # Crops, shape (batch, in_channels, height, width)
-    ) -> Tensor: # Points of length 1, shape (batch, n_features)
-        "One point a crop."
-        return F.normalize(super().forward_features(x))
+# %% ../../nbs/models/14_siamese.ipynb #a8511b9e
+@patch
+def forward_features(self:SiameseNet,
+    x:Tensor, # Crops, shape (batch, in_channels, height, width)
+) -> Tensor: # Points of length 1, shape (batch, n_features)
+    "One point a crop."
+    return F.normalize(SignalModel.forward_features(self, x))
 
-    def forward(self, x):
-        "Crops to points, as the loss wants them."
-        return self.forward_features(x)
+# %% ../../nbs/models/14_siamese.ipynb #06325dea
+@patch
+def forward(self:SiameseNet,
+    x:Tensor, # Crops, shape (batch, in_channels, height, width)
+) -> Tensor: # Points of length 1, shape (batch, n_features)
+    "Crops to points, as the loss wants them."
+    return self.forward_features(x)
 
-    def reset_classifier(self,
-        num_classes:int, # Number of classes; 0 for no gallery
-        head:str='gallery', # There is no other
-        **head_options, # `k` and `temperature` of the `Gallery`
-    ):
-        "Replace the gallery by an empty one."
-        if head != 'gallery':
-            raise LTSError(f"`head` ({head!r}): that of a SiameseNet is 'gallery'")
-        new = nn.Identity()
-        if num_classes: new = Gallery(self.num_features, num_classes, **head_options)
-        self.num_classes,self.head = num_classes,new.to(next(self.parameters()).device)
+# %% ../../nbs/models/14_siamese.ipynb #fdb48dd4
+@patch
+def reset_classifier(self:SiameseNet,
+    num_classes:int, # Number of classes; 0 for no gallery
+    head:str='gallery', # There is no other
+    **head_options, # `k` and `temperature` of the `Gallery`
+):
+    "Replace the gallery by an empty one."
+    if head != 'gallery':
+        raise LTSError(f"`head` ({head!r}): that of a SiameseNet is 'gallery'")
+    new = nn.Identity()
+    if num_classes: new = Gallery(self.num_features, num_classes, **head_options)
+    self.num_classes = num_classes
+    self.head = new.to(next(self.parameters()).device)
 
 # %% ../../nbs/models/14_siamese.ipynb #12f9797f
 @patch

@@ -60,7 +60,7 @@ def symbol_values(
     z:Tensor, # Signals, complex, shape (batch, time)
     rate:Tensor, # Symbols per sample, as of `symbol_clock`, shape (batch,)
     timing:Tensor, # Instant of a symbol, samples from the centre, shape (batch,)
-    fastest:float=1/3, # As in `symbol_clock`
+    fastest:float=1/3, # Highest symbol rate, per sample, at most .4
     rolloff:float=.25, # Of the matched filter
 ) -> tuple: # Symbols of unit mean power, complex (batch, k), 0 outside the frame; mask (batch, k)
     "What a matched filter gives at the symbol instants."
@@ -84,7 +84,10 @@ def _at(x, t):
     return torch.view_as_complex(torch.lerp(a, b, t[..., None] - i))
 
 # %% ../../nbs/models/12_symbols.ipynb #67b3ebd0
-def power_lines(s, inside):
+def power_lines(
+    s:Tensor, # Symbols, complex, shape (batch, k)
+    inside:Tensor, # Which of them are there, bool, shape (batch, k)
+) -> Tensor: # complex, shape (8, batch, k)
     "Powers of the symbols, (8, batch, k); the last is for square QAM, the one before for 8PSK."
     u = torch.polar(inside.float(), s.angle())
     u2 = u*u

@@ -8,7 +8,6 @@ __all__ = ['swin_window', 'make_backbone', 'VisionModel']
 # %% ../../nbs/models/08_vision.ipynb #72cc504a
 from difflib import get_close_matches
 
-import timm
 from fastcore.basics import patch
 from torch import nn, Tensor
 
@@ -39,6 +38,7 @@ def _two(image_size):
 # %% ../../nbs/models/08_vision.ipynb #521abce4
 def _is_fixed(name):
     "Whether a timm model is built for one image size."
+    import timm
     if not timm.is_model(name):
         near = get_close_matches(name, timm.list_models(), n=3)
         raise LTSError(f'timm has no model {name!r}' +
@@ -49,6 +49,7 @@ def _is_fixed(name):
 # %% ../../nbs/models/08_vision.ipynb #521abcex
 def _create(name, pretrained, **options):
     "`timm.create_model`, with an error that helps where there are no weights."
+    import timm
     if not pretrained: return timm.create_model(name, **options)
     try: return timm.create_model(name, pretrained=True, **options)
     except Exception as e:
@@ -80,6 +81,7 @@ def make_backbone(
 # %% ../../nbs/models/08_vision.ipynb #dba8a1a2
 _narrow = dict(layers=(1, 1, 1, 1), channels=(8, 8, 8, 8), zero_init_last=False)
 
+# %% ../../nbs/models/08_vision.ipynb #2eba8e0e
 @models.register('timm', input='image', source='doi:10.5281/zenodo.4414861',
                  example=dict(image_size=32, backbone_options=_narrow))
 class VisionModel(SignalModel):
@@ -103,7 +105,8 @@ class VisionModel(SignalModel):
         net = make_backbone(backbone, channels, hw, pretrained, **(backbone_options or {}))
         n = getattr(net, 'head_hidden_size', None) or net.num_features # some widen before the head
         super().__init__(net, n, num_classes, 2, dropout_rate, head, **head_options)
-        self.render,self.image_channels,self.image_size = picture,channels,hw
+        self.render, self.image_channels = picture, channels
+        self.image_size = hw
         self.fixed_size = _is_fixed(backbone)
 
     def forward_features(self,
@@ -137,7 +140,8 @@ def images(self:VisionModel,
 # %% ../../nbs/models/08_vision.ipynb #3399bf6e
 def _short(name, backbone, source, side, **small):
     "Register a backbone of timm under a short name; `side` and `small` are for its example."
-    @models.register(name, input='image', source=source, example=dict(image_size=side, backbone_options=small))
+    @models.register(name, input='image', source=source,
+                     example=dict(image_size=side, backbone_options=small))
     def build(
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # 2: I and Q, rendered by the model; else the channels of images
