@@ -190,7 +190,7 @@ class SignalDataLoaders(DataLoaders):
 
 # %% ../../nbs/data/12_dataloaders.ipynb #241e5bbx
 def _hold(store, device):
-    "The store on `device` where it takes half of its free memory at most; else in main memory, or as it is."
+    "The store on `device` where half of the free memory is enough; else in main memory, or as it is."
     need = store.sample_bytes*len(store)
     if device.type == 'cuda' and torch.cuda.mem_get_info(device)[0] > 2*need: return store.to(device)
     return store.load() if _main_memory() > 2*need else store
@@ -204,7 +204,7 @@ def _main_memory():
 # %% ../../nbs/data/12_dataloaders.ipynb #93228364
 def default_augment(
     store:Store, # What is trained on
-) -> list: # As for `make_transforms`
+) -> list: # Names, for `make_transforms`
     "Augmentation that is right for any samples of a kind: another phase for I/Q, none for images."
     return ['PhaseRotation'] if store.sample_shape[:-1] == (2,) else []
 

@@ -36,14 +36,15 @@ class SignalItems:
         targets=None, # What they are recognised by, a list of targets; `default_targets` when None
     ):
         self.store,self.split_idx = store,split_idx
-        self.indices = np.arange(len(store)) if indices is None else np.asarray(indices, dtype=np.int64)
+        every = np.arange(len(store))
+        self.indices = every if indices is None else np.asarray(indices, dtype=np.int64)
         self.targets = default_targets(store) if targets is None else list(targets)
         self.all_labels = [t(store, self.indices) for t in self.targets]
         self.labelled = not len(self) or all((y >= 0).any() for y in self.all_labels)
 
     @property
     def labels(self):
-        "Labels of the first target, which samplers and counts go by: int64 (n,), or multi-hot (n, n_classes)."
+        "Labels of the first target, which samplers go by: int64 (n,), or multi-hot (n, n_classes)."
         return self.all_labels[0]
 
     def __len__(self): return len(self.indices)

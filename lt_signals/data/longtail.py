@@ -8,13 +8,18 @@ __all__ = ['check_labels', 'check_multi_hot', 'class_members', 'count_labels', '
 # %% ../../nbs/data/00_longtail.ipynb #f26dc063
 import numpy as np
 
-from ..core.counts import long_tail_counts
+from ..core.counts import class_counts_of, long_tail_counts
 from ..core.errors import SplitError
 from ..core.random import seed_stream
 
 # %% ../../nbs/data/00_longtail.ipynb #23ede061
-def check_labels(labels, n_classes=None, name='labels', multi=False):
-    "`labels` as an integer vector (or, if `multi`, a multi-hot matrix), and the number of classes."
+def check_labels(
+    labels, # Class of each sample, integers (n,), -1 where unknown; or multi-hot (n, n_classes)
+    n_classes:int=None, # Number of classes; that of the labels when None
+    name:str='labels', # What they are called in messages
+    multi:bool=False, # Whether a multi-hot matrix is welcome
+) -> tuple: # The labels, an integer array, and the number of classes
+    "Refuse what is no labels, or has none."
     y = np.asarray(labels)
     if multi and y.ndim == 2: return check_multi_hot(y, n_classes, name)
     if y.ndim != 1 or y.dtype.kind not in 'iu':
@@ -27,7 +32,12 @@ def check_labels(labels, n_classes=None, name='labels', multi=False):
     return y, n_classes or top
 
 # %% ../../nbs/data/00_longtail.ipynb #23ede06x
-def check_multi_hot(y, n_classes, name):
+def check_multi_hot(
+    y:np.ndarray, # Labels (n, n_classes)
+    n_classes:int, # Number of classes; that of the labels when None
+    name:str, # What they are called in messages
+) -> tuple: # The labels, int64, and the number of classes
+    "Refuse a matrix that is not multi-hot."
     if y.dtype.kind not in 'biuf' or not np.isin(y, (0, 1)).all():
         raise SplitError(f'`{name}`: a matrix of labels has a row a sample and holds 0 and 1 only')
     if not y.any(): raise SplitError(f'`{name}` has no labelled sample ({len(y)} samples in all)')
@@ -36,14 +46,21 @@ def check_multi_hot(y, n_classes, name):
     return y.astype(np.int64), y.shape[1]
 
 # %% ../../nbs/data/00_longtail.ipynb #23ede06y
-def class_members(y):
+def class_members(
+    y:np.ndarray, # Checked labels
+) -> tuple: # Samples and classes, int64 (n_labels,) each
     "Sample and class of every label."
     if y.ndim == 2: return np.nonzero(y)
     i = np.flatnonzero(y >= 0)
     return i, y[i]
 
 # %% ../../nbs/data/00_longtail.ipynb #73ab86a1
-def count_labels(y, n_classes): return np.bincount(class_members(y)[1], minlength=n_classes)
+def count_labels(
+    y:np.ndarray, # Checked labels
+    n_classes:int, # Number of classes
+) -> np.ndarray: # int64 (n_classes,)
+    "Samples of each class."
+    return class_counts_of(y, n_classes)
 
 # %% ../../nbs/data/00_longtail.ipynb #5326d877
 def make_long_tailed_indices(

@@ -44,12 +44,15 @@ class MixedStore(Store):
         return super().device if super().resident else self.real.device
 
     def _fetch(self, rows):
-        made,out = rows >= len(self.real),torch.empty(len(rows), *self.sample_shape, device=self.real.device)
+        made = rows >= len(self.real)
+        out = torch.empty(len(rows), *self.sample_shape, device=self.real.device)
         if not made.all(): out[torch.from_numpy(~made)] = self.real.take(rows[~made])
         if made.any(): out[torch.from_numpy(made)] = self.made.take(rows[made] - len(self.real))
         return out
 
-    def like(self, samples): return self.real.like(samples)
+    def like(self, samples):
+        "An unlabelled store of given samples, prepared as the real ones are."
+        return self.real.like(samples)
 
 # %% ../../nbs/data/13_mixed.ipynb #7d1899dx
 def mixed_loader(

@@ -32,6 +32,7 @@ _priority = np.array([4., 1., 2.]) # who gets a class that cannot be everywhere:
 
 # %% ../../nbs/data/01_splits.ipynb #336802d6
 def _check_fractions(fractions):
+    "Shares of the three parts, float64 (3,), of sum 1."
     f = np.asarray(fractions, dtype=float)
     if f.shape != (3,) or (f < 0).any() or f[0] == 0 or not np.isclose(f.sum(), 1):
         raise SplitError(f'`fractions` ({fractions}) must be three shares (train, valid, test) that sum '
@@ -69,6 +70,7 @@ class _Dealer:
         self.side = np.full(len(self.size), -1)
 
     def row(self, g):
+        "Classes of the group `g`, and its shares of them."
         i = slice(self.share.indptr[g], self.share.indptr[g+1])
         return self.share.indices[i], self.share.data[i]
 
@@ -77,6 +79,7 @@ class _Dealer:
         return (self.scale*(at-self.f)**2 + self.weight*(at < 1e-12)).sum((-2, -1))
 
     def place(self, g, s, sign=1):
+        "Put the group `g` into part `s`; take it out with `sign=-1`."
         cols,v = self.row(g)
         self.at[s, cols] += sign*v
         self.side[g] = s if sign > 0 else -1
@@ -169,6 +172,7 @@ def _split_samples(y, c, f, rng):
 
 # %% ../../nbs/data/01_splits.ipynb #74efd33f
 def _group_codes(groups, n):
+    "Number of the group of each sample, int64 (n,)."
     g = pd.Series(groups)
     if len(g) != n: raise SplitError(f'`groups` has {len(g)} entries for {n} samples')
     if g.isna().any(): raise SplitError(f'`groups` has {g.isna().sum()} missing values; name every group')
@@ -298,8 +302,8 @@ def create_stratified_split(
 # %% ../../nbs/data/01_splits.ipynb #4c64dad8
 def verify_stratification(
     split, # `Split`, or three arrays of indices
-    store_or_labels, # As for `create_stratified_split`
-    snr=None, # As for `create_stratified_split`
+    store_or_labels, # A store, or the class of each sample, shape (n,)
+    snr=None, # SNR of each sample, dB, shape (n,); `meta.snr_db` of a store when None
 ) -> pd.DataFrame: # Samples of each pair (index, 'BPSK at 10 dB') in train, valid, test
     "Raise `SplitError` where a pair of class and SNR is missing in a part that has samples."
     pair,names = _pairs(store_or_labels, snr)

@@ -44,6 +44,13 @@ def unknown_classes(
     "Classes that samples of a store have, beyond the known ones."
     return [c for c,n in zip(store.classes, store.class_counts) if n and c not in classes]
 
+# %% ../../nbs/data/09_targets.ipynb #398282e0
+def _check_single(store, name):
+    "Refuse a store of several labels a sample for a target of one."
+    if store.is_multilabel:
+        raise SplitError(f'target {name!r} asks for one class a sample, and the samples of the '
+                         'store may have several; use a `LabelsTarget`')
+
 # %% ../../nbs/data/09_targets.ipynb #eadd8f36
 @dataclass(frozen=True)
 class ClassTarget(OneLabel):
@@ -56,16 +63,16 @@ class ClassTarget(OneLabel):
         "What the class numbers stand for: the names."
         return self.classes
 
-    def unknown(self, store): return unknown_classes(store, self.classes)
+    def unknown(self, store):
+        "Classes that samples of a store have, and the target does not."
+        return unknown_classes(store, self.classes)
 
     def __call__(self,
         store, # A store whose samples have one class each, or none
         indices, # Which samples, integers (k,)
     ) -> np.ndarray: # int64 (k,); -1 where a sample has none of the classes
         "Class numbers of samples."
-        if store.is_multilabel:
-            raise SplitError(f'target {self.name!r} asks for one class a sample, and the samples of the '
-                             'store may have several; use a `LabelsTarget`')
+        _check_single(store, self.name)
         if list(store.classes) == list(self.classes): return store.labels[indices]
         number = {c: i for i,c in enumerate(self.classes)}
         return np.array([number.get(c, -1) for c in store.classes] + [-1])[store.labels[indices]]
@@ -91,6 +98,12 @@ class ValueTarget(OneLabel):
         nearest = np.searchsorted((values[1:] + values[:-1])/2, v)
         return np.where(np.isclose(values[nearest], v), nearest, -1)
 
+# %% ../../nbs/data/09_targets.ipynb #d9fcd946
+def _multi_hot(y, n_classes):
+    "Labels as rows of zeros and ones, and which of them are known."
+    if y.ndim == 2: return y, (y >= 0).all(1)
+    return np.eye(n_classes + 1)[y, :-1], y >= 0
+
 # %% ../../nbs/data/09_targets.ipynb #d23f966f
 @dataclass(frozen=True)
 class LabelsTarget:
@@ -104,16 +117,17 @@ class LabelsTarget:
         "What the columns stand for: the names."
         return self.classes
 
-    def unknown(self, store): return unknown_classes(store, self.classes)
+    def unknown(self, store):
+        "Classes that samples of a store have, and the target does not."
+        return unknown_classes(store, self.classes)
 
     def __call__(self,
         store, # A store; where its samples have one class each, their rows hold a single one
         indices, # Which samples, integers (k,)
     ) -> np.ndarray: # float32 (k, n_classes); 0 for a class that the store does not know, -1 where unlabelled
         "Multi-hot labels of samples."
-        y,column = store.labels[indices],{c: i for i,c in enumerate(store.classes)}
-        known = y >= 0 if y.ndim == 1 else (y >= 0).all(1)
-        if y.ndim == 1: y = np.eye(store.n_classes + 1)[y, :-1]
+        y,known = _multi_hot(store.labels[indices], store.n_classes)
+        column = {c: i for i,c in enumerate(store.classes)}
         y = np.pad(y, ((0, 0), (0, 1)))[:, [column.get(c, -1) for c in self.classes]]
         return np.where(known[:, None], y, -1).astype(np.float32)
 

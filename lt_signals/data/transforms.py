@@ -35,6 +35,7 @@ class SignalTransform(DisplayedTransform):
         raise NotImplementedError(f'{type(self).__name__} has no `apply`')
 
     def encodes(self, x:TensorIQ):
+        "fastai's name for what is done to a batch."
         if x.ndim != 3:
             raise LTSError(f'{type(self).__name__} needs a batch (batch, 2, time); got {tuple(x.shape)}')
         x = x.as_subclass(Tensor)
@@ -42,7 +43,12 @@ class SignalTransform(DisplayedTransform):
         if self.p < 1: y = torch.where(self.rand(x)[:, None, None] < self.p, y, x)
         return y.as_subclass(TensorIQ)
 
-    def rand(self, x, low=0., high=1., n=None):
+    def rand(self,
+        x:Tensor, # The batch
+        low:float=0., # Least value
+        high:float=1., # Largest value
+        n:int=None, # Draws for each signal
+    ) -> Tensor: # On the device of `x`
         "Uniform draws from `low` to `high` for each signal of `x`: shape (batch,) or (batch, n)."
         shape = (len(x),) if n is None else (len(x), n)
         return low + (high-low)*torch.rand(shape, generator=self.generator, device=x.device)
@@ -70,7 +76,11 @@ def make_transforms(
     return res
 
 # %% ../../nbs/data/06_transforms.ipynb #fd1617ez
-def check_range(name, r, low=-math.inf):
+def check_range(
+    name:str, # Name of the argument, for messages
+    r, # What was given for it
+    low:float=-math.inf, # Least value
+) -> tuple: # Two floats
     "A pair in order, from `low` up."
     try: a,b = r
     except (TypeError, ValueError): raise LTSError(f'`{name}` ({r}) must be a pair (low, high)') from None
@@ -80,7 +90,12 @@ def check_range(name, r, low=-math.inf):
     return float(a),float(b)
 
 # %% ../../nbs/data/06_transforms.ipynb #fd1617ew
-def check_least(name, v, low):
+def check_least(
+    name:str, # Name of the argument, for messages
+    v, # What was given for it
+    low:float, # Least value
+): # `v`
+    "Refuse a value below the least one."
     if not v >= low: raise LTSError(f'`{name}` ({v}) must be at least {low}')
     return v
 

@@ -21,7 +21,7 @@ def encode_labels(
     "Class number of each sample and the names of the classes."
     classes = None if classes is None else [str(c) for c in classes]
     if labels is None: return np.full(n, -1, np.int64), classes or []
-    def bad(problem, remedy): return SignalFileError(path, problem, field=field, remedy=remedy)
+    bad = lambda problem, remedy: SignalFileError(path, problem, field=field, remedy=remedy)
     if classes and len(set(classes)) < len(classes):
         raise bad('a class name occurs twice.', 'give every class its own name.')
     y = np.asarray(labels)
@@ -34,6 +34,7 @@ def encode_labels(
 
 # %% ../../nbs/io/01_labels.ipynb #2d1273a2
 def _from_one_hot(y, classes, bad):
+    "Class numbers from rows with a single 1."
     if y.dtype.kind not in 'biuf' or not ((y == 0) | (y == 1)).all() or not (y.sum(1) == 1).all():
         raise bad(f'rows of shape {y.shape} are not one-hot.',
                   'put exactly one 1 in each row, zeros elsewhere.')
@@ -45,6 +46,7 @@ def _from_one_hot(y, classes, bad):
 
 # %% ../../nbs/io/01_labels.ipynb #2d1273ax
 def _from_numbers(y, classes, bad):
+    "Class numbers from numbers, which may have gaps."
     whole = y.dtype.kind in 'biuf' and np.isfinite(y).all() and (y == np.round(y)).all()
     if not whole or (y < -1).any():
         raise bad(f'labels of type {y.dtype} are not class numbers from 0 (or -1, unlabelled).',
@@ -61,6 +63,7 @@ def _from_numbers(y, classes, bad):
 
 # %% ../../nbs/io/01_labels.ipynb #2d1273ay
 def _from_names(y, classes, bad):
+    "Class numbers from names; an empty one is unlabelled."
     y = np.array([v.decode('utf-8') if isinstance(v, bytes) else str(v) for v in y.tolist()],
                  dtype=str)
     names,codes = np.unique(y, return_inverse=True)

@@ -46,7 +46,11 @@ def detect_format(
         field='format', remedy=f'known suffixes: {known}; or name one of `readers` with format=….')
 
 # %% ../../nbs/io/04_readers.ipynb #420e75bb
-def check_reader_options(reader, options):
+def check_reader_options(
+    reader, # A function of `readers`
+    options:dict, # What it is going to be given
+):
+    "Refuse what is no option of a reader."
     known = inspect.signature(reader).parameters
     if any(p.kind is p.VAR_KEYWORD for p in known.values()): return
     if unknown := [k for k in options if k not in known]:

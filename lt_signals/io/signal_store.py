@@ -38,7 +38,7 @@ def normalize_signals(
     "Normalise each signal by itself, over channels and time."
     check_normalize(mode)
     if mode == 'none' or not len(x): return x
-    def norm(x, order): return torch.linalg.vector_norm(x, order, (1, 2), keepdim=True)
+    norm = lambda x, order: torch.linalg.vector_norm(x, order, (1, 2), keepdim=True)
     x = x / norm(x, math.inf).clamp_min(1e-30)  # so that no square overflows
     if mode == 'max':
         return x / torch.linalg.vector_norm(x, 2, 1).amax(1)[:, None, None].clamp_min(1e-6)
@@ -85,7 +85,7 @@ class SignalStore(Store):
     def _fetch(self, rows): return self._prepared(*self._read(rows), rows)
 
     def subset(self, indices):
-        "As for `Store`; what was left out when the file was opened is not told of a part."
+        "A view of some samples; of a part it is not told what was left out when the file was opened."
         new = super().subset(indices)
         new.n_dropped = 0
         return new
@@ -196,6 +196,7 @@ def _finite(x):
 
 # %% ../../nbs/io/03_signal_store.ipynb #fe3f258x
 def _refuse(store, sample, n_bad):
+    "Tell the first sample of a store that is not finite."
     raise SignalFileError(store.source.path,
                           f'sample {sample} holds NaN or infinity ({n_bad} such here).',
         field='signals', remedy="repair it, or leave such samples out with on_bad='drop'.")

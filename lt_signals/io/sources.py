@@ -36,7 +36,7 @@ def _find_layout(
     path, field, # For messages
 ) -> str: # 'complex', 'nct' or 'ntc'
     "How one sample is stored."
-    def bad(problem, remedy): return SignalFileError(path, problem, field=field, remedy=remedy)
+    bad = lambda problem, remedy: SignalFileError(path, problem, field=field, remedy=remedy)
     if layout not in ('auto', 'nct', 'ntc'):
         raise LTSError(f"`layout` ({layout!r}) must be 'auto', 'nct' or 'ntc'")
     if 0 in shape:
@@ -69,6 +69,7 @@ def to_nct(x, layout) -> np.ndarray:
 
 # %% ../../nbs/io/02_sources.ipynb #33d6701f
 def _check_rate(rate, path):
+    "A sample rate in Hz as a float; None stays None."
     if rate is None: return None
     rate = float(np.asarray(rate).reshape(-1)[0])
     if not (math.isfinite(rate) and rate > 0):
@@ -103,7 +104,7 @@ class SignalSource:
     def close(self): "Give up open files; `read` opens them again."
 
     def annotate(self,
-        labels=None, # As for `encode_labels`
+        labels=None, # Class numbers, one-hot rows or names; None for unlabelled
         classes=None, # Class names in order
         meta=None, # DataFrame or dict of columns, n rows
         sample_rate:float=None, # Hz
@@ -149,6 +150,7 @@ class ArraySource(SignalSource):
 
 # %% ../../nbs/io/02_sources.ipynb #ac68868b
 def _crc32(x, crc=0, step=2**22):
+    "Checksum of the bytes of an array."
     flat = x.reshape(-1).view(np.uint8)
     for i in range(0, len(flat), step): crc = zlib.crc32(flat[i:i+step], crc)
     return crc
@@ -176,6 +178,7 @@ class MappedSource(ArraySource):
 
     @property
     def x(self):
+        "The array, mapped when it is first asked for."
         if self._map is None: self._map = np.asarray(np.memmap(self.path, mode='r', **self._where))
         return self._map
 
@@ -201,11 +204,20 @@ class MappedSource(ArraySource):
                                   field=self.field, remedy=copy_again)
         self.close()
 
-    def close(self): self._map = None
+    def close(self):
+        "Give up the map; `x` makes it again."
+        self._map = None
+
     def __getstate__(self): return {**self.__dict__, '_map': None}
 
 # %% ../../nbs/io/02_sources.ipynb #ac68868x
-def check_inside(path, field, offset, nbytes):
+def check_inside(
+    path, # The file
+    field:str, # The field, for messages
+    offset:int, # First byte
+    nbytes:int, # Bytes from there
+):
+    "Refuse data that would lie beyond the end of a file."
     size = os.path.getsize(path)
     if nbytes < 0 or offset + nbytes > size:
         raise SignalFileError(path, field=field,
@@ -224,7 +236,7 @@ class RaggedSource(SignalSource):
         field:str='', # The field, for messages
     ):
         self.path,self.offsets = path,np.asarray(offsets)
-        def bad(problem, remedy): return SignalFileError(path, problem, field=field, remedy=remedy)
+        bad = lambda problem, remedy: SignalFileError(path, problem, field=field, remedy=remedy)
         kind = as_complex_dtype(x.dtype).kind
         if x.ndim != (1 if kind == 'c' else 2) or kind not in 'iufc':
             raise bad(f'values of type {x.dtype} and shape {x.shape} with offsets.',

@@ -106,8 +106,11 @@ def sample_bytes(self:Store) -> int:
     return math.prod(self.sample_shape)*self.held_type.itemsize
 
 # %% ../../nbs/io/03_store.ipynb #e8d4bd54
-def as_indices(indices, n) -> np.ndarray:
-    "Positions in a store of `n` samples as int64 (k,); those outside are refused."
+def as_indices(
+    indices, # Integers (k,), or a mask (n,): a list, an array or a tensor
+    n:int, # Samples of the store
+) -> np.ndarray: # int64 (k,)
+    "Positions of samples in a store; those outside are refused."
     i = indices.detach().cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
     if i.dtype == bool and i.shape == (n,): return np.flatnonzero(i)
     if i.size == 0: return np.empty(0, np.int64)
@@ -205,8 +208,12 @@ def select_classes(self:Store,
     return some.relabelled(number[some.labels], classes)
 
 # %% ../../nbs/io/03_store.ipynb #09f8c0aa
-def index_blocks(n, row_bytes, block_bytes=2**25):
-    "Ranges that cover 0…n-1, of about `block_bytes` each."
+def index_blocks(
+    n:int, # Samples in all
+    row_bytes:int, # Bytes of a sample
+    block_bytes:int=2**25, # Bytes of a block, about
+): # Ranges of positions, int64 (k,)
+    "Ranges that cover 0…n-1, one after the other."
     step = max(1, block_bytes//max(row_bytes, 1))
     for a in range(0, n, step): yield np.arange(a, min(a + step, n))
 
