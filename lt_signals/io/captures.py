@@ -35,8 +35,9 @@ def _folder_labels(path, names):
     if not table.is_file(): return _all_or_none(path, folder), names
     rows = _read_label_table(table).set_index('path')
     if missing := [n for n in names if n not in rows.index]:
-        raise SignalFileError(table, f'{missing[0]!r} and {len(missing) - 1} more files have no row.',
-                              field='path', remedy='add their rows, or move the files out of the folder.')
+        raise SignalFileError(table, field='path',
+            problem=f'{missing[0]!r} and {len(missing) - 1} more files have no row.',
+            remedy='add their rows, or move the files out of the folder.')
     rows = rows.loc[names]
     labels = list(rows['device']) if 'device' in rows else _all_or_none(path, folder)
     return labels, list(rows['capture']) if 'capture' in rows else names
@@ -54,8 +55,10 @@ def _read_label_table(table):
     "The rows of `labels.csv`, checked: a row for each path, and no empty cell."
     try: rows = pd.read_csv(table, dtype=str)
     except (ValueError, OSError) as e:  # pandas' parser and Unicode errors are ValueErrors
-        raise SignalFileError(table, f'is no readable table ({e}).', remedy='write it as UTF-8 CSV.') from e
-    def bad(problem, field, remedy): return SignalFileError(table, problem, field=field, remedy=remedy)
+        raise SignalFileError(table, f'is no readable table ({e}).',
+                              remedy='write it as UTF-8 CSV.') from e
+    def bad(problem, field, remedy):
+        return SignalFileError(table, problem, field=field, remedy=remedy)
     if 'path' not in rows:
         raise bad(f'has the columns {", ".join(map(str, rows.columns))}.', 'path',
                   'give it the columns path, device, capture.')

@@ -30,7 +30,7 @@ def select_images(
     found, # Has `labels`, int64 (n,), `classes`, names, and `meta`, columns of n values
     mods=None, # Modulations to keep, in their new order; all when None
     snr_list=None, # SNRs to keep, dB; all when None
-) -> dict: # `labels`, `classes`, `meta` and `rows` of the samples that are kept, as `Store` takes them
+) -> dict: # `labels`, `classes`, `meta` and `rows` of what is kept, as `Store` takes them
     "Choose the labelled samples of some modulations and SNRs, all of which must be there."
     y = np.asarray(found.labels)
     keep = y >= 0

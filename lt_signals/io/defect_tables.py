@@ -198,7 +198,8 @@ def read_supervisely(
     path = Path(path)
     pairs = _pair_up(path, {f.name[:-5]: f for f in sorted(path.glob('*.json'))}, images)
     if not pairs:
-        raise SignalFileError(path, 'holds no file .json.', remedy='name the folder of annotations.')
+        raise SignalFileError(path, 'holds no file .json.',
+                              remedy='name the folder of annotations.')
     read = {f: _read_objects(f) for f in pairs.values()}
     occur = sorted({c for _,o in read.values() for c,_ in o})
     classes = list(classes or _json_classes(path) or occur)

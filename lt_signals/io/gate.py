@@ -58,7 +58,7 @@ def window_levels(
     hop:int, # Samples from one window to the next
     block:int=64, # Samples a block, as in `block_power`
 ) -> tuple: # (first samples int64, mean powers float64), shape (n_windows,) each
-    "Mean power of each window from the block powers: exact where windows start on blocks; NaN spreads."
+    "Mean power of each window, exact where windows start on blocks; NaN spreads."
     block = min(block, n)
     start = np.arange(0, max(n - window, 0) + 1, hop)
     edges = np.minimum(np.arange(len(power) + 1)*block, n)
@@ -113,7 +113,8 @@ def _check_windows(window, hop, max_windows, keep):
         if v is not None and (v != int(v) or v < 1):
             raise ConfigError(f'`{name}` ({v}) must be a positive integer')
     if window is None: raise ConfigError('`window` must be a number of samples')
-    if keep not in _keeps: raise ConfigError(f'`keep` ({keep!r}) must be one of {", ".join(_keeps)}')
+    if keep not in _keeps:
+        raise ConfigError(f'`keep` ({keep!r}) must be one of {", ".join(_keeps)}')
 
 # %% ../../nbs/io/12_gate.ipynb #dd00254c
 def show_gate(

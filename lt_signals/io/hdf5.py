@@ -176,7 +176,8 @@ class HDF5Arrays(NamedArrays):
         if ds.dtype.hasobject:
             raise SignalFileError(self.path, f'{ds.dtype} values are no signal.', field=name,
                 remedy='store unequal lengths one after the other, with `offsets`.')
-        return (_whole_source if ds.chunks is None else _chunked_source)(ds, self.path, name, layout)
+        make = _whole_source if ds.chunks is None else _chunked_source
+        return make(ds, self.path, name, layout)
 
     def rate(self, name):
         "The sample rate under a name or in an attribute of the file, Hz, or None."

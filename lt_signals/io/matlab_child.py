@@ -18,7 +18,8 @@ from scipy.io import loadmat
 def _flat_variables(name, v):
     "(name, list or array) of a variable; fields of a struct are named struct/field."
     if v.dtype.names and v.size == 1:
-        return [p for k in v.dtype.names for p in _flat_variables(f'{name}/{k}', np.asarray(v.flat[0][k]))]
+        return [p for k in v.dtype.names
+                for p in _flat_variables(f'{name}/{k}', np.asarray(v.flat[0][k]))]
     if v.dtype.kind == 'O': v = [np.asarray(c) for c in v.ravel(order='F')]
     plain = all(a.dtype.kind in 'biufcSU' for a in (v if isinstance(v, list) else [v]))
     return [(name, v)] if plain else []

@@ -20,7 +20,7 @@ from .recordings import open_recording, Recording, RecordingSource
 
 # %% ../../nbs/io/18_mode_s.ipynb #34ab80be
 try: from pyModeS import util
-except ImportError: import pyModeS as util # pyModeS 2, the last for Python 3.10, has them at the top
+except ImportError: import pyModeS as util # Version 2, the last for Python 3.10, has them here
 
 # %% ../../nbs/io/18_mode_s.ipynb #43ee9ce4
 _grid,_chip = 12e6, 6                # interpolated rate in Hz, positions a chip (0.5 µs)
@@ -96,7 +96,7 @@ def find_messages(
     rec:Recording, # The recording; its `sample_rate` is needed
     threshold:float=.5, # Least `preamble_score` of a candidate
     block:int=2**18, # Samples read at a time
-) -> pd.DataFrame: # time_s (start of the preamble), message (hex), score, level_db; one row a message
+) -> pd.DataFrame: # A row a message: time_s (of the preamble), message (hex), score, level_db
     "Mode S messages of a recording, in order of time."
     known,rows,rate = set(),[],rec.sample_rate
     overlap = int(np.ceil((_long + 2*_chip)/_grid*rate)) + 32 # message, filter's edge
@@ -118,8 +118,9 @@ def _refuse_nan(iq, rec, first):
     "A sample that is no number is an error, and named."
     bad = ~np.isfinite(iq).all(1)
     if bad.any():
-        raise SignalFileError(rec.path, 'a sample is NaN or infinite.', remedy='clean the recording.',
-                              field=f'sample {first + int(bad.argmax())}')
+        raise SignalFileError(rec.path, 'a sample is NaN or infinite.',
+                              field=f'sample {first + int(bad.argmax())}',
+                              remedy='clean the recording.')
 
 # %% ../../nbs/io/18_mode_s.ipynb #dbdf589f
 def _duration(message): return 8e-6 + 4e-6*len(message) # Preamble, and a microsecond a bit
@@ -164,8 +165,8 @@ def read_modes(
     found = find_messages(rec, threshold)
     if not len(found):
         raise SignalFileError(path, f'no clean Mode S message in {rec.n/sample_rate:.3g} s.',
-            remedy='check `sample_rate`, `iq_format` and `iq_order`, and that the receiver was tuned '
-                   'to 1090 MHz.')
+            remedy='check `sample_rate`, `iq_format` and `iq_order`, and that the receiver was '
+                   'tuned to 1090 MHz.')
     return _burst_source(rec, found, margin)
 
 # %% ../../nbs/io/18_mode_s.ipynb #93a6b08b

@@ -17,7 +17,7 @@ from .sources import SignalSource
 
 # %% ../../nbs/io/11_recordings.ipynb #58960938
 class SampleFormat(namedtuple('SampleFormat', 'dtype offset scale')):
-    "One complex sample in a file: two components of `dtype`, each meaning `(value - offset)/scale`."
+    "A complex sample in a file: two components of `dtype`, each meaning `(value - offset)/scale`."
     __slots__ = ()
     @property
     def size(self) -> int:
@@ -110,7 +110,8 @@ def _format_of(path, sample_format):
     key = sample_format or path.suffix.lower()[1:]
     if key in sample_formats: return sample_formats[key]
     known = ', '.join(sample_formats)
-    if sample_format: raise ConfigError(f'`sample_format` ({sample_format!r}) must be one of {known}')
+    if sample_format:
+        raise ConfigError(f'`sample_format` ({sample_format!r}) must be one of {known}')
     raise SignalFileError(path, f'a {path.suffix or "nameless"} file does not say how its samples '
         'are stored.', remedy=f"name the format: open_signals(path, format='cu8') or {known}.")
 

@@ -47,7 +47,8 @@ def read_xyz(
                 field=missing[0], remedy='the layout has X, Y (one-hot) and Z (SNR in dB).')
         source,shape = table.source('X', 'auto'), table.shape('Y')
         one_hot = shape is not None and len(shape) == 2 and shape[1] > 1
-        y = _class_numbers(hdf5_dataset(f, 'Y', path), path, classes) if one_hot else table.load('Y')
+        if one_hot: y = _class_numbers(hdf5_dataset(f, 'Y', path), path, classes)
+        else: y = table.load('Y')
         return source, y, _snrs(table.load('Z'), source.n, path)
 
 # %% ../../nbs/io/16_rml2018.ipynb #5d3041e2

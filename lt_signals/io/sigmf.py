@@ -12,9 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import sigmf
-from sigmf.hashing import calculate_sha512
-from sigmf.sigmffile import dtype_info, SigMFFile
 
 from ..core.errors import ConfigError, SignalFileError
 from .gate import find_windows
@@ -27,7 +24,7 @@ from .store import Store
 class SigMFParts:
     "Where one recording lies, and what its metadata say."
     file:Path # File of the metadata, for messages
-    meta:SigMFFile # Parsed and valid
+    meta:object # Parsed and valid, a `SigMFFile`
     data:Path # File of the samples: of its own, or the archive
     first:int # Byte of `data` where the samples begin
     size:int # Bytes of samples
@@ -36,8 +33,10 @@ class SigMFParts:
 # %% ../../nbs/io/14_sigmf.ipynb #026db499
 def _no_constant(name): raise ValueError(f'{name} is no number')
 
+# %% ../../nbs/io/14_sigmf.ipynb #5c57737a
 def _parse_meta(raw, path):
-    "Parsed and validated metadata."
+    "Parsed and validated metadata; `sigmf` is imported where it is used, since it takes long."
+    from sigmf.sigmffile import SigMFFile
     fix = 'run `sigmf_validate` on it and write it again with the program it came from.'
     try: meta = json.loads(raw.decode('utf-8'), parse_constant=_no_constant)
     except (ValueError, RecursionError) as e:
@@ -64,8 +63,9 @@ def _archive_members(path):
             remedy='unpack or decompress it and open the .sigmf-meta file.') from e
     for m in members:
         if m.name.startswith('/') or '..' in Path(m.name).parts or not (m.isreg() or m.isdir()):
-            raise SignalFileError(path, 'a member is a link, a device, or lies outside the archive.',
-                field=m.name, remedy='do not trust this file; pack the recording again.')
+            raise SignalFileError(path, field=m.name,
+                problem='a member is a link, a device, or lies outside the archive.',
+                remedy='do not trust this file; pack the recording again.')
         if m.size < 0 or m.offset_data + m.size > path.stat().st_size:
             raise SignalFileError(path, 'a member is cut off.', field=m.name,
                                   remedy='copy the archive again.')
@@ -77,7 +77,8 @@ def _in_archive(path):
     members = _archive_members(path)
     stems = [n[:-len('.sigmf-meta')] for n in members if n.endswith('.sigmf-meta')]
     if not stems:
-        raise SignalFileError(path, 'the archive holds no .sigmf-meta member.', remedy='pack it again.')
+        raise SignalFileError(path, 'the archive holds no .sigmf-meta member.',
+                              remedy='pack it again.')
     for stem in stems:
         meta,data = members[f'{stem}.sigmf-meta'], members.get(f'{stem}.sigmf-data')
         if data is None:
@@ -135,6 +136,7 @@ def find_sigmf(
 # %% ../../nbs/io/14_sigmf.ipynb #407122c0
 def _sigmf_format(meta, path):
     "How a sample lies in the data."
+    from sigmf.sigmffile import dtype_info
     key = meta.get_global_field('core:datatype')
     if not key.startswith('c'):
         raise SignalFileError(path, f'holds real samples ({key!r}).', field='core:datatype',
@@ -145,11 +147,13 @@ def _sigmf_format(meta, path):
     info = dtype_info(key)
     dtype,half = info['component_dtype'].str, 2.**(8*info['component_size'] - 1)
     if not info['is_fixedpoint']: return SampleFormat(dtype, 0., 1.)
-    return SampleFormat(dtype, half - .5, half - .5) if info['is_unsigned'] else SampleFormat(dtype, 0., half)
+    if info['is_unsigned']: return SampleFormat(dtype, half - .5, half - .5)
+    return SampleFormat(dtype, 0., half)
 
 # %% ../../nbs/io/14_sigmf.ipynb #407122cx
 def _check_hash(want, data, first, size):
     "Compare the samples with the checksum in the metadata."
+    from sigmf.hashing import calculate_sha512
     if want.lower() != calculate_sha512(data, offset=first, size=size):
         raise SignalFileError(data, 'the samples do not match their checksum.', field='core:sha512',
                               remedy='copy the recording again; its data or its metadata changed.')
@@ -160,13 +164,14 @@ def sigmf_segments(
 ): # Generator of (`Recording`, its first sample in the whole, fields of the capture)
     "The capture segments of one recording; those without a sample are left out."
     meta,fmt = part.meta,_sigmf_format(part.meta, part.file)
+    rate = meta.get_global_field('core:sample_rate')
     captures = meta.get_captures() or [{'core:sample_start': 0}]
     starts = [c['core:sample_start'] - meta.get_global_field('core:offset', 0) for c in captures]
     n,at = _count_samples(part, fmt, captures, starts),part.first
     for capture,a,b in zip(captures, starts, [*starts[1:], n]):
         at += capture.get('core:header_bytes', 0)
-        if b > a: yield (Recording(part.data, fmt, b - a, part.name, at + a*fmt.size,
-                                   sample_rate=meta.get_global_field('core:sample_rate')), a, capture)
+        if b > a: yield Recording(part.data, fmt, b - a, part.name, at + a*fmt.size,
+                                  sample_rate=rate), a, capture
 
 # %% ../../nbs/io/14_sigmf.ipynb #bc3b6e27
 def _count_samples(part, fmt, captures, starts):
@@ -175,8 +180,9 @@ def _count_samples(part, fmt, captures, starts):
     body = part.size - extra - part.meta.get_global_field('core:trailing_bytes', 0)
     n = body//fmt.size
     if body <= 0 or body % fmt.size or starts[0] < 0 or starts[-1] >= n:
-        raise SignalFileError(part.data, f'{part.size} bytes do not hold what the metadata declare: '
-            f'segments at {starts[:8]}, {fmt.size} bytes a sample.', field='core:sample_start',
+        raise SignalFileError(part.data, field='core:sample_start',
+            problem=f'{part.size} bytes do not hold what the metadata declare: segments at '
+                    f'{starts[:8]}, {fmt.size} bytes a sample.',
             remedy='copy the recording again.')
     return n
 
@@ -217,16 +223,18 @@ def read_sigmf(
     keep:str='even', # Which: 'even' (spread out), 'strongest' or 'random'
     seed:int=42, # Seed of 'random'
 ) -> RecordingSource:
-    "Annotated segments of SigMF recordings, or energy-gated windows where there are no annotations."
+    "Annotated segments of SigMF recordings, or gated windows where there are no annotations."
     def gated(rec):
-        return find_windows(rec, window, hop, gate_db, range_db, max_windows_per_capture, keep, seed)
+        return find_windows(rec, window, hop, gate_db, range_db, max_windows_per_capture, keep,
+                            seed)
     path,rows,recs,centre,checks = Path(path),[],[],[],[]
     for part in find_sigmf(path):
         if want := part.meta.get_global_field('core:sha512'):
             checks.append(partial(_check_hash, want, part.data, part.first, part.size))
         segments = list(sigmf_segments(part))
         notes = sorted(_annotated(part, segments), key=lambda r: r[:2])
-        rows += [(len(recs) + s, *rest) for s,*rest in notes or _gated_rows(segments, window, gated)]
+        found = notes or _gated_rows(segments, window, gated)
+        rows += [(len(recs) + s, *rest) for s,*rest in found]
         recs += [rec for rec,*_ in segments]
         centre += [c.get('core:frequency', np.nan) for *_,c in segments]
     return _sigmf_source(path, rows, recs, np.array(centre, float), length, checks)
@@ -259,6 +267,7 @@ def write_sigmf(
     description:str='', # One line on the recording
 ) -> Path: # The archive, or the metadata file
     "Write signals as one annotated SigMF recording (`cf32_le`), whole or not at all."
+    from sigmf.sigmffile import SigMFFile
     path = Path(path)
     name = _sigmf_name(path)
     if isinstance(signals, Store):
@@ -324,7 +333,8 @@ def _write_iq(signals, file):
 # %% ../../nbs/io/14_sigmf.ipynb #bf085fey
 def _describe(counts, labels, sample_rate, center_freq, description):
     "SigMF metadata of signals laid one after another."
-    top = {'core:datatype': 'cf32_le', 'core:version': sigmf.__specification__,
+    from sigmf import __specification__
+    top = {'core:datatype': 'cf32_le', 'core:version': __specification__,
            'core:sample_rate': sample_rate, 'core:description': description}
     capture = {'core:sample_start': 0, 'core:frequency': center_freq}
     starts = np.cumsum([0, *counts[:-1]]).tolist()
@@ -332,4 +342,5 @@ def _describe(counts, labels, sample_rate, center_freq, description):
     notes = [{'core:sample_start': s, 'core:sample_count': c, 'core:label': l}
              for s,c,l in zip(starts, counts, names)]
     def drop(d): return {k: v for k,v in d.items() if v not in (None, '')}
-    return {'global': drop(top), 'captures': [drop(capture)], 'annotations': [drop(d) for d in notes]}
+    return {'global': drop(top), 'captures': [drop(capture)],
+            'annotations': [drop(d) for d in notes]}

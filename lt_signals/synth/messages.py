@@ -69,7 +69,7 @@ class MessageStreams:
         purpose:str, # Name of the stream
         n:int, # Draws a message
     ) -> Tensor: # complex64, shape (batch, n)
-        "Circular complex Gaussian of unit power (Box and Muller 1958, doi:10.1214/aoms/1177706645)."
+        "Complex Gaussian of unit power (Box and Muller 1958, doi:10.1214/aoms/1177706645)."
         u,v = self.uniform(purpose, 2*n).chunk(2, 1)
         return torch.polar((-u.log()).sqrt(), 2*math.pi*v)
 

@@ -29,7 +29,8 @@ def _bumps(n, grain):
 def _smooth_noise(rng, size, grain):
     "Noise of unit variance, float32 (h, w), in grains of about `grain` (down, along) pixels."
     a,b = (None if g <= 1 else _bumps(n, float(g)) for n,g in zip(size, grain))
-    x = rng.standard_normal([n if m is None else m.shape[1] for n,m in zip(size, (a, b))], np.float32)
+    shape = [n if m is None else m.shape[1] for n,m in zip(size, (a, b))]
+    x = rng.standard_normal(shape, np.float32)
     if b is not None: x = x @ b.T
     return x if a is None else a @ x
 
@@ -66,7 +67,8 @@ def _outline(rng, size, at, area, aspect, angle, ragged):
     u,v = x*c + y[:, None]*s, y[:, None]*c - x*s
     turn,radius = np.arctan2(v/b, u/a), 1.
     for k in range(2, 7):
-        radius = radius + ragged/k*rng.standard_normal()*np.cos(k*turn + rng.uniform(0, 7), dtype=np.float32)
+        depth = ragged/k*rng.standard_normal()
+        radius = radius + depth*np.cos(k*turn + rng.uniform(0, 7), dtype=np.float32)
     return _Outline(box, u, v, 1 - np.hypot(u/a, v/b)/np.clip(radius, .4, most), a, b)
 
 # %% ../../nbs/synth/12_plates.ipynb #40804e72

@@ -51,7 +51,7 @@ def channel_lines() -> str: # A line for each range: its name and its two ends
 # %% ../../nbs/synth/14_set_options.ipynb #6be01d4f
 @dataclass
 class PlateSetOptions:
-    "A collection of synthetic steel plates, as `lts_plates` writes and the task `defects` trains on."
+    "A collection of steel plates, as `lts_plates` writes and the task `defects` trains on."
     n:int = opt(1000, 'number of plates', low=1)
     height:int = opt(256, 'pixels; defects grow with the height', low=16, high=2**14)
     width:int = opt(1600, 'pixels', low=16, high=2**14)

@@ -10,8 +10,6 @@ import math
 from pathlib import Path
 
 import pandas as pd
-import sigmf
-from sigmf.sigmffile import SigMFFile
 
 from ..core.errors import SignalFileError
 from ..core.files import write_atomically
@@ -60,9 +58,11 @@ def write_annotations(
     **fields, # Further global fields without their `core:`, such as `description`
 ):
     "Write the metadata of a recording, checked against the schema of SigMF."
+    from sigmf import __specification__ # slow to import
+    from sigmf.sigmffile import SigMFFile
     top = {f'core:{k}': v for k,v in fields.items()} | {
         'core:datatype': datatype, 'core:sample_rate': sample_rate,
-        'core:version': sigmf.__specification__, 'core:extensions': [_namespace]}
+        'core:version': __specification__, 'core:extensions': [_namespace]}
     rows = sorted(annotations, key=lambda r: r['core:sample_start'])
     captures = captures or [{'core:sample_start': 0}]
     meta = SigMFFile(metadata={'global': top, 'captures': captures, 'annotations': rows})

@@ -254,7 +254,8 @@ def __call__(self:BlobDetector,
     spec:Spectrogram, # A batch of recordings, each with a floor of its own
 ) -> pd.DataFrame: # Boxes, see `make_boxes`; `block` is the item of the batch
     "Find the blobs of spectrograms."
-    return join_boxes(BlobSearch(self, spec, i).push(p.T, last=True) for i,p in enumerate(spec.power))
+    return join_boxes(BlobSearch(self, spec, i).push(p.T, last=True)
+                      for i,p in enumerate(spec.power))
 
 # %% ../../nbs/views/05_blobs.ipynb #a66d132b
 @patch

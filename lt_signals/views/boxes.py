@@ -125,7 +125,7 @@ def detection_scores(
     seconds:float, # Length of all recordings together, s
     iou:float=.3, # Least intersection over union
     min_snr_db:float=6., # Recall counts signals from here on, dB
-) -> dict: # recall, mean_iou, n_signals, n_found; per second: interferer, false, of them part, noise
+) -> dict: # recall, mean_iou, n_signals, n_found; per second: interferer, false (part, noise)
     "Recall of the signals, and what else was found."
     match = match_boxes(found, truth, iou)
     wanted = ((truth.kind == 'signal') & (truth.snr_db >= min_snr_db)).to_numpy()
@@ -137,6 +137,7 @@ def detection_scores(
                 n_found=len(found), false_per_s=rate['part'] + rate['noise'],
                 **{f'{k}_per_s': v for k,v in rate.items()})
 
+# %% ../../nbs/views/04_boxes.ipynb #61e6c3ab
 def _mean(x): return float(x.mean()) if len(x) else math.nan
 
 # %% ../../nbs/views/04_boxes.ipynb #c977210x
@@ -144,4 +145,5 @@ def _kinds(found, truth, match):
     "What each box is: 'signal', 'interferer', 'part' (touches an emission, matches none), 'noise'."
     kind = np.append(truth.kind.to_numpy(object), '')[match]
     touches = (box_iou(found, truth) > 0).any(1)
-    return np.select([kind == 'signal', match >= 0, touches], ['signal', 'interferer', 'part'], 'noise')
+    return np.select([kind == 'signal', match >= 0, touches], ['signal', 'interferer', 'part'],
+                     'noise')

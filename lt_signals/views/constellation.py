@@ -33,6 +33,7 @@ def _edges(
     low[:, -1:] = f[:, -1:].double() <= limit
     return torch.where(low, above, f)
 
+# %% ../../nbs/views/00_constellation.ipynb #e98f6a66
 @lru_cache(64)
 def _fixed_edges(limit, n, device):
     return _edges(torch.tensor([limit], dtype=torch.float64), n).to(device)

@@ -28,7 +28,8 @@ class SplitHDF5Dataset(Store):
         s = self.store = open_signals(path, 'split_hdf5', classes=mods, **options)
         shape,self.sample_type = s.sample_shape,s.sample_type
         if render is not None:
-            shape,self.sample_type = (render.n_channels, render.size, render.size),TensorConstellation
+            shape = render.n_channels, render.size, render.size
+            self.sample_type = TensorConstellation
         super().__init__(sample_shape=shape, **select_images(path, s, None, snr_list))
         self.render,self.path,self.sample_rate = render,s.path,s.sample_rate
 
