@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['check_store', 'check_reader', 'check_sampler', 'check_transform', 'check_loss', 'check_multilabel_loss',
-           'check_model', 'check_head', 'check_open_score']
+           'check_model', 'check_head', 'check_open_score', 'check_stage']
 
 # %% ../nbs/testing.ipynb #te570004
-import copy, pickle
+import copy, json, pickle, tempfile
+from dataclasses import fields, replace
 from functools import partial
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -31,6 +33,10 @@ from .models.base import create_model, make_head, models
 from .models.classifiers import find_classifier_layers
 from .models.heads import head_needs_counts
 from .models.layers import count_parameters
+from .training.calibrated import match_head
+from .training.classifier_stages import Stage1
+from .training.fit import first_plan
+from .training.stages import stages, TrainContext
 
 # %% ../nbs/testing.ipynb #5729177a
 def _fail_if(bad, who, what):
@@ -656,3 +662,65 @@ def check_open_score(
     none, one = (_adjusted_scores(name, [*counts[:-1], n], known, valid, seen) for n in (0, 1))
     _fail_if(not alike(none, one), who, 'a class without samples is not one with a single sample')
     return s
+
+# %% ../nbs/testing.ipynb #9c4e1a02
+def _made_stage(name, who, settings):
+    "A stage from the defaults of its sections, with other settings."
+    cls = stages[name]
+    for k,section in cls.sections.items():
+        untold = [f.name for f in fields(section) if 'help' not in f.metadata]
+        _fail_if(untold, who, f'the section {k!r} does not explain {untold}; make its fields by `opt`')
+    cfg = SimpleNamespace(**{k: section() for k,section in cls.sections.items()})
+    stage = replace(cls.from_config(cfg, name), **settings)
+    _fail_if(stage.name != name, who, f'`from_config` names it {stage.name!r}')
+    return stage
+
+# %% ../nbs/testing.ipynb #9c4e1a03
+def _what_stays(learn):
+    "What a stage has to give back."
+    trainable = [p.requires_grad for p in learn.model.parameters()]
+    return dict(loss_func=learn.loss_func, opt_func=learn.opt_func, splitter=learn.splitter,
+                valid=learn.dls.valid, trainable=trainable, cbs=len(learn.cbs))
+
+# %% ../nbs/testing.ipynb #9c4e1a04
+def check_stage(
+    name:str, # A name of `stages`
+    make_learner, # Function that gives a learner on a long tail, the same each time
+    **settings, # Settings of the stage, which make it short
+) -> dict: # What the stage gave
+    "Raise `LTSError` where a stage breaks the contract of `Stage`."
+    who = f'stage {name!r}'
+    stage, learn = _made_stage(name, who, settings), make_learner()
+    first = replace(first_plan(learn), rest=[Stage1()])
+    kept, later = copy.copy(first), stage.check(first)
+    _fail_if(vars(first) != vars(kept), who, '`check` changes the plan it is given; return another')
+    with tempfile.TemporaryDirectory() as path:
+        make = lambda learn: TrainContext(learn, path=path, save=lambda fit=None: None)
+        ctx, before = replace(make(learn), losses=later.losses), _what_stays(learn)
+        with learn.no_bar(), learn.no_logging(): res = stage.run(ctx)
+        _fail_if(stage.scored and _what_stays(learn) != before, who, 'does not give the learner back')
+        res = _as_json(res, who)
+        _check_restored(stage, who, ctx, make(make_learner()), res)
+    return res
+
+# %% ../nbs/testing.ipynb #9c4e1a05
+def _as_json(res, who):
+    "Results as a checkpoint has them."
+    lacks = {'history'} - set(res)
+    _fail_if(lacks, who, f'its results lack {lacks}')
+    try: return json.loads(json.dumps(res))
+    except TypeError as e: raise LTSError(f'{who}: its results are not plain data ({e})') from None
+
+# %% ../nbs/testing.ipynb #9c4e1a06
+def _check_restored(stage, who, ctx, fresh, res):
+    "Compare a fresh run that goes on after a stage with the run in which it ran."
+    weights = ctx.learn.model.state_dict()
+    match_head(fresh.learn.model, weights)
+    fresh.learn.model.load_state_dict(weights)
+    stage.restore(fresh, res)
+    _fail_if(fresh.prior != ctx.prior, who, '`restore` does not bring the prior of the head back')
+    same = np.array_equal(fresh.train_counts, ctx.train_counts)
+    _fail_if(not same, who, '`restore` does not bring the training samples back')
+    ctx.model_changed()
+    a, b = (c.predict('valid').logits for c in (ctx, fresh))
+    _fail_if(not torch.equal(a, b), who, 'the restored model predicts otherwise')
