@@ -53,7 +53,7 @@ def run(name, tasks, seed, args):
     speed = Speed()
     monitor = 'combined_accuracy' if len(tasks) > 1 else f'{tasks[0]}_accuracy'
     stage = Stage1(epochs=args.epochs, lr=args.lr, weight_decay=.02, monitor=monitor)
-    with learn.no_bar(), learn.no_logging(): fitted = fit_stages(learn, [stage], seed=seed, judge=lambda *_: {}, cbs=[speed])
+    with learn.no_bar(), learn.no_logging(): fitted = fit_stages(learn, [stage], seed=seed, evaluate=lambda *_: {}, cbs=[speed])
     preds = predict_tasks(learn, dls.test)
     snr = torch.as_tensor(grid[1](store, dls.test.indices))
     res = AMCAnalyzer(grid[0].classes, grid[1].values).analyze(preds._replace(targets={**preds.targets, 'snr': snr}))

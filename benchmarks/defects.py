@@ -70,7 +70,7 @@ def run_loss(name, dls, seed, lr):
     learn.model.to(DEVICE)
     t = time.perf_counter()
     with learn.no_bar(), learn.no_logging():
-        stage, = fit_stages(learn, [Stage1(lr=lr, **STAGE)], seed=seed, judge=lambda learn, res: judge_labels(learn))
+        stage, = fit_stages(learn, [Stage1(lr=lr, **STAGE)], seed=seed, evaluate=lambda ctx, res: judge_labels(ctx.learn))
     seconds = time.perf_counter() - t
     half = MultiLabelAnalyzer(dls.class_counts).analyze(predict_labels(learn, dls.test), .5)
     rec = dict(loss=name, seed=seed, lr=lr, valid=max(r['best_label_f1'] for r in stage['history']), chosen=scores(stage['labels']), half=scores(half), thresholds=[*stage['thresholds'].values()],

@@ -147,7 +147,8 @@ class Stage2(Training):
 Stage2.sections = dict(shared_sections, stage2=section_of(
     Stage2, 'Classifier re-training on balanced batches (Kang et al. 2020, arXiv:1910.09217).',
     ['mode', 'epochs', 'lr', 'loss', 'loss_options', 'sampler', 'freeze_bn', 'clf_lr_mult'],
-    enabled=(bool, opt(True, 'run stage 2')), loss=(str, opt('CrossEntropy', 'a name of the registry `losses`'))))
+    enabled=(bool, opt(True, 'run stage 2')),
+    loss=(str, opt('CrossEntropy', 'a name of the registry `losses`'))))
 
 # %% ../../nbs/training/10_classifier_stages.ipynb #71e4a010
 @patch(cls_method=True)

@@ -9,6 +9,7 @@ __all__ = ['shard', 'ShardedTrainer', 'synced_batchnorm', 'SignalLearner', 'from
 from contextlib import contextmanager, ExitStack
 from copy import copy
 
+import torch
 from accelerate.utils import broadcast, broadcast_object_list
 from fastai.callback.core import CancelEpochException
 from fastai.distributed import DistributedTrainer
@@ -60,6 +61,7 @@ class ShardedTrainer(DistributedTrainer):
     order = Recorder.order + 1 # after the recorder, before all that decide on what it recorded
     plain = ddp = share = all_loaders = None
     def before_fit(self):
+        "Wrap the model, and take the share of this process."
         a, dl = self.accelerator, self.dls.train
         self.plain,self.ddp = self.learn.model,a.prepare_model(self.learn.model)
         self.share = shard(dl, a.process_index, a.num_processes)
@@ -67,13 +69,17 @@ class ShardedTrainer(DistributedTrainer):
         self.learn.dls = self.dls.with_train(self.share)
 
     def before_batch(self):
+        "Train the wrapped model."
         if self.training: self.learn.model = self.ddp
 
     def after_pred(self):
+        "Show the plain model to all others."
         if self.learn.model is self.ddp: self.learn.model = self.plain
     after_cancel_batch = after_cancel_fit = after_pred
 
-    def after_fit(self): self.release()
+    def after_fit(self):
+        "Give everything back."
+        self.release()
     def _wrap_dl(self, dl): return dl
 
     def release(self):
@@ -132,7 +138,7 @@ def synced_batchnorm(
 
 # %% ../../nbs/training/05_distributed.ipynb #7c459ecc
 class SignalLearner(Learner):
-    "A `Learner` whose `distrib_ctx` splits `SignalDL` loaders, on GPUs (nccl) or the CPU (gloo)."
+    "A `Learner` that can begin at a later epoch, and whose `distrib_ctx` splits `SignalDL` loaders."
     _distributed = None
     first_epoch = 0 # Of the fit under way
     make_loss = None # Function from class counts to the loss, where the loss was given by name
@@ -164,42 +170,50 @@ class SignalLearner(Learner):
         "Make the loss for other class counts, where it was given by name."
         if self.make_loss is not None: self.loss_func = self.make_loss(class_counts)
 
-    def to_distributed(self,
-        sync_bn:bool=True, # On GPUs, BatchNorm over the batches of all processes
-        **kwargs, # Passed to `accelerate.Accelerator`: `kwargs_handlers`, …
-    ):
-        "Train together with the other processes from now on, beginning with the first's weights."
-        cuda = self.dls.train.device.type == 'cuda'
-        trainer = ShardedTrainer(sync_bn, cpu=not cuda, mixed_precision='no', **kwargs)
-        modules = [o for o in (self.model, self.loss_func) if isinstance(o, nn.Module)]
-        for o in (self.dls, *modules): o.to(trainer.accelerator.device)
-        broadcast([t.detach() for m in modules for t in (*m.parameters(), *m.buffers())])
-        self._distributed = ExitStack()
-        enter = self._distributed.enter_context
-        if rank_distrib(): enter(self.no_bar()); enter(self.no_logging())
-        if sync_bn and cuda: enter(synced_batchnorm(self.model))
-        enter(self.added_cbs(trainer))
-        self._distributed.callback(trainer.release)
-        return self
+# %% ../../nbs/training/05_distributed.ipynb #7757c15e
+@patch
+def to_distributed(self:SignalLearner,
+    sync_bn:bool=True, # On GPUs, BatchNorm over the batches of all processes
+    **kwargs, # Passed to `accelerate.Accelerator`: `kwargs_handlers`, …
+):
+    "Train together with the other processes from now on, beginning with the first's weights."
+    cuda = self.dls.train.device.type == 'cuda'
+    trainer = ShardedTrainer(sync_bn, cpu=not cuda, mixed_precision='no', **kwargs)
+    modules = [o for o in (self.model, self.loss_func) if isinstance(o, nn.Module)]
+    for o in (self.dls, *modules): o.to(trainer.accelerator.device)
+    broadcast([t.detach() for m in modules for t in (*m.parameters(), *m.buffers())])
+    self._distributed = ExitStack()
+    enter = self._distributed.enter_context
+    if rank_distrib(): enter(self.no_bar()); enter(self.no_logging())
+    if sync_bn and cuda: enter(synced_batchnorm(self.model))
+    enter(self.added_cbs(trainer))
+    self._distributed.callback(trainer.release)
+    return self
 
-    def detach_distributed(self):
-        "Train alone again."
-        if self._distributed is not None: self._distributed.close()
-        self._distributed = None
-        return self
+# %% ../../nbs/training/05_distributed.ipynb #b0d8c724
+@patch
+def detach_distributed(self:SignalLearner):
+    "Train alone again."
+    if self._distributed is not None: self._distributed.close()
+    self._distributed = None
+    return self
 
-    def to_detach(self,
-        b, # Tensor, or nested lists and dicts of them
-        cpu:bool=True, # Move them to the CPU
-        gather:bool=True, # Not used: what is evaluated is whole in every process
-    ):
-        "Detach tensors, as fastai's metrics ask for."
-        return super().to_detach(b, cpu, gather=False)
+# %% ../../nbs/training/05_distributed.ipynb #6f382ca3
+@patch
+def to_detach(self:SignalLearner,
+    b, # Tensor, or nested lists and dicts of them
+    cpu:bool=True, # Move them to the CPU
+    gather:bool=True, # Not used: what is evaluated is whole in every process
+):
+    "Detach tensors, as fastai's metrics ask for."
+    return Learner.to_detach(self, b, cpu, gather=False)
 
-    def get_preds(self, ds_idx=1, dl=None, *args, reorder=True, **kwargs):
-        "As fastai's; but what is in order stays so, as fastai cannot reorder a dict of tasks."
-        if dl is None or getattr(dl, 'sampler', None) is None: reorder = False
-        return super().get_preds(ds_idx, dl, *args, reorder=reorder, **kwargs)
+# %% ../../nbs/training/05_distributed.ipynb #9142b05f
+@patch
+def get_preds(self:SignalLearner, ds_idx=1, dl=None, *args, reorder=True, **kwargs):
+    "As fastai's; but what is in order stays so, as fastai cannot reorder a dict of tasks."
+    if dl is None or getattr(dl, 'sampler', None) is None: reorder = False
+    return Learner.get_preds(self, ds_idx, dl, *args, reorder=reorder, **kwargs)
 
 # %% ../../nbs/training/05_distributed.ipynb #5106433b
 def from_rank0(

@@ -12,6 +12,7 @@ from fastai.optimizer import Adam, SGD
 
 from ..core.errors import ConfigError
 from ..core.registry import Registry
+from ..losses.base import create_loss
 
 # %% ../../nbs/training/00_optim.ipynb #64344a87
 optimizers = Registry('optimizer')
@@ -49,5 +50,4 @@ def build_criterion(
     if not isinstance(loss, str):
         if kwargs: raise ConfigError(f'options {sorted(kwargs)} are for a named loss, not {loss!r}')
         return loss
-    from lt_signals.losses.base import create_loss
     return create_loss(loss, class_counts=class_counts, **kwargs)

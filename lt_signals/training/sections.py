@@ -93,6 +93,6 @@ def section_of(
     for k in own if names is None else names:
         if k == 'name' or k in more: continue
         f = own[k]
-        start = dict(default=f.default) if f.default is not MISSING else dict(default_factory=f.default_factory)
-        rows.append((k, f.type, field(**start, metadata=f.metadata)))
+        given = 'default_factory' if f.default is MISSING else 'default'
+        rows.append((k, f.type, field(**{given: getattr(f, given)}, metadata=f.metadata)))
     return make_dataclass(f'{stage.__name__}Section', rows, namespace=dict(__doc__=doc))
