@@ -163,7 +163,8 @@ def explain(self:Case,
     impute:str='blackout', # What takes the place of pixels, a name of `imputations`
 ) -> Explanation: # On the CPU
     "Remove a part of a sample, and ask again."
-    x,ids = self.seen(i),[int(self.indices[i])]
+    x = self.seen(i)
+    ids = [int(self.indices[i])]
     m = self.map_of(i, score, task)
     d = Pixels(impute) if x.ndim == 4 else TimeWindows(min(32, x.shape[2]))
     after,mask = perturb(x, percent/100, order, d, m, self.seed, ids)
@@ -312,10 +313,12 @@ def figure(self:Explanation,
 # %% ../../nbs/apps/05_explorer.ipynb #e4bbacc6
 def _plain_name(key): return key.replace('_', ' ')
 
+# %% ../../nbs/apps/05_explorer.ipynb #e4bbacd0
 def _dropdown(text, names, values):
     "A dropdown that shows names and gives values."
     return widgets.Dropdown(options=[*zip(names, values)], description=text)
 
+# %% ../../nbs/apps/05_explorer.ipynb #e4bbacd1
 def _toggles(options):
     "Buttons of which one is pressed."
     return widgets.ToggleButtons(options=options, style=dict(button_width='auto'))
@@ -397,7 +400,8 @@ def _choose(self:Explorer, change=None):
     for k,w in self.filters.items():
         if w.value != 'any': keep &= self.case.labels[k] == w.value
     self.rows = np.flatnonzero(keep)
-    moved,self.sample.value = self.sample.value,0 # shows anew where it moved
+    moved = self.sample.value
+    self.sample.value = 0 # shows anew where it moved
     self.sample.max = max(len(self.rows) - 1, 0)
     if not moved: self.refresh()
 

@@ -98,7 +98,8 @@ def _read_labels(path, classes, meta):
 def _check_labels(path, t, classes, meta):
     "Refuse a table that is not one of labels of these crops."
     bad = partial(SignalFileError, path, remedy=_other_crops)
-    n,columns = len(meta),['crop', 'label', *map(str, meta)]
+    n = len(meta)
+    columns = ['crop', 'label', *map(str, meta)]
     if list(t) != columns:
         raise bad(f'has the columns {", ".join(t)}; these crops have {", ".join(columns)}.')
     if not len(t): return # every answer was taken back
@@ -143,7 +144,8 @@ class LabelAnnotations:
         streams:list, # `Stream`s, in the order of their numbers
     ):
         self.labels,self.streams = labels,list(streams)
-        self.folder,meta = labels.path.with_suffix(''),labels.meta
+        self.folder = labels.path.with_suffix('')
+        meta = labels.meta
         self.of = meta['stream'].to_numpy() if 'stream' in meta else np.zeros(len(meta), int)
         _check_places(self.streams, self.of, meta)
         files = [(str(s.path), s.name) for s in self.streams]
@@ -153,7 +155,8 @@ class LabelAnnotations:
 
     def _notes(self, k):
         "Annotations of one stream."
-        held,s = self.labels.numbers,self.streams[k]
+        held = self.labels.numbers
+        s = self.streams[k]
         i = [i for i in held if self.of[i] == k]
         if not i: return []
         boxes = self.labels.meta.iloc[i].assign(label=[self.labels.classes[held[j]] for j in i])
@@ -426,7 +429,8 @@ def undo(self:Labeller):
 @patch
 def draw(self:Labeller):
     "Show the current crop, and how far the work has come."
-    s,png = self.session,io.BytesIO()
+    s = self.session
+    png = io.BytesIO()
     draw_crop(s).savefig(png, dpi=80)
     self.image.value = png.getvalue()
     self.bar.value = len(s.file)

@@ -25,7 +25,7 @@ class PerturbConfig(PerturbationOptions):
 def _of_run(c):
     "The test samples of a run, and what makes their picture."
     from lt_signals.explain.domains import seen_by
-    from lt_signals.runs.open_run import open_run
+    from lt_signals.runs.results import open_run
     run = open_run(c.source, c.device)
     see = lambda x: seen_by(run.model, x.to(run.dl.device))
     return run.dl.store, run.dl.indices, None if c.domain in ('time', 'bands') else see

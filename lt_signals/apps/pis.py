@@ -65,7 +65,7 @@ def _pis(c):
     from lt_signals.explain.domains import seen_by
     from lt_signals.explain.measure import Probe
     from lt_signals.explain.report import report_text, write_report
-    from lt_signals.runs.open_run import open_run
+    from lt_signals.runs.results import open_run
     run = open_run(c.run, c.device)
     folder = RunFolder(c.run)
     x = seen_by(run.model, run.dl.store.take(run.dl.indices[:1]).to(run.dl.device))

@@ -93,7 +93,8 @@ def attribute(
     _check_options(method, options)
     x = seen_by(model, x)
     if not len(x): raise LTSError('`x` holds no sample')
-    device,maps = next(model.parameters(), x).device,[]
+    device = next(model.parameters(), x).device
+    maps = []
     with differentiating(model):
         t = None if target is None else explained_classes(target, x, scores)
         for i in range(0, len(x), batch_size):

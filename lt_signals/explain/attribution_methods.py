@@ -137,6 +137,7 @@ def _find_layers(model, x):
     skip = _over_frequency(model) if x.ndim == 3 else set()
     found = {}
     def note(name, module, y):
+        "Keep a layer whose output has places."
         if not isinstance(y, Tensor) or len(y) != len(x): return
         t = _turn_signal(module, y) if x.ndim == 3 else _turn_image(module, y, net, name)
         if t and math.prod(t.places) > 1: found[name] = found.pop(name, (module, t))

@@ -86,7 +86,8 @@ def fill_holes(
     "Each hole as the weighted mean of its neighbours inside the image (arXiv:2202.00449)."
     res = images.masked_fill(holes, 0)
     if not holes.any(): return res
-    o,weights = _Holes(holes),_weights.to(images)
+    o = _Holes(holes)
+    weights = _weights.to(images)
     total = o.table(o.around(F.pad(torch.ones_like(images), [1]*4)) @ weights)
     right = o.table(o.around(F.pad(res, [1]*4)) @ weights)
     def product(p):

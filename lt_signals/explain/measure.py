@@ -100,7 +100,8 @@ def masks(self:Probe,
 ): # Iterator over a mask (batch, n) for each of the conditions
     "What is removed under each condition."
     valid = domain.valid(x)
-    values,n = self.values(x, domain, ids),valid.sum(1, dtype=torch.int32)
+    values = self.values(x, domain, ids)
+    n = valid.sum(1, dtype=torch.int32)
     def each():
         "One order after the other; the generator begins when all scores are there."
         for o in self.orders:
@@ -161,7 +162,8 @@ def try_all(self:Probe,
     "What becomes of each batch under each condition."
     names = list(tasks or _targets_of(dl) or TASKS)
     device = next((p.device for p in self.model.parameters()), None)
-    numbers,at = _numbers(dl),0
+    numbers = _numbers(dl)
+    at = 0 # samples so far
     for x,*ys in dl:
         if device is not None: x,*ys = to_device((x, *ys), device)
         if not 0 < len(ys) <= len(names):
@@ -231,7 +233,8 @@ class _Kept:
     def __init__(self, folder, every):
         self.folder,self.every = folder,every
         self.done = [_read_part(f) for f in sorted(folder.glob('part_*.npz'))]
-        self.new,self.last = [],time.monotonic()
+        self.new = [] # outcomes that are in no file yet
+        self.last = time.monotonic()
 
     @property
     def n(self):
@@ -246,7 +249,9 @@ class _Kept:
     def write(self):
         "Write what is not in a file yet."
         if self.new: _write_part(self.folder, self.n, self.new)
-        self.done,self.new,self.last = [*self.done, *self.new],[],time.monotonic()
+        self.done += self.new
+        self.new = []
+        self.last = time.monotonic()
 
 # %% ../../nbs/explain/06_measure.ipynb #756a51b9
 @patch
@@ -258,7 +263,8 @@ def measure_to(self:Probe,
     every:float=10., # Seconds between two files
 ) -> PIS: # The result
     "As `measure`; what was measured is kept, and not measured again."
-    folder,n = Path(folder),len(dl.indices)
+    folder = Path(folder)
+    n = len(dl.indices)
     settings = dict(settings or {}, orders=self.orders, percent=self.percent, seed=self.seed,
                     task=self.task, samples=n)
     keep_settings(folder/'settings.json', settings)

@@ -119,8 +119,11 @@ def randomisation_check(
     with differentiating(model): # one class throughout
         y = explained_classes(None, x, task_scores(model, task))
     valid = get_domain(None, x).valid(x) if x.ndim == 4 else None
-    def maps(net): return {k: attribute(net, x, k, task, y) for k in methods}
-    trained,rows = maps(model),[]
+    def maps(net):
+        "The map of each method for a network."
+        return {k: attribute(net, x, k, task, y) for k in methods}
+    trained = maps(model)
+    rows = []
     for share in shares:
         other = trained if share == 0 else maps(redraw(model, share, seed))
         rows.append({k: rank_correlation(trained[k].flatten(1), other[k].flatten(1), valid)

@@ -108,7 +108,8 @@ def _write_frames(file, blocks, label, n_classes, snr):
     rows,frames = zip(*((i, x.mT.cpu().numpy()) for i,x in blocks))
     rows = np.concatenate(rows)
     with atomic_path(file) as part, h5py.File(part, 'w') as f:
-        f['X'],f['index'] = np.concatenate(frames),rows
+        f['X'] = np.concatenate(frames)
+        f['index'] = rows
         f['Y'] = np.tile(np.eye(n_classes, dtype=np.int64)[label], (len(rows), 1))
         f['Z'] = np.full((len(rows), 1), snr)
 

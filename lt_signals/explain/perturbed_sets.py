@@ -79,7 +79,9 @@ class _PerturbedFrames:
         self.store = SignalStore(source)
         self.shape = self.store.sample_shape
 
-    def read(self, rows): return self.store.take(rows).numpy()
+    def read(self, rows):
+        "Some samples, float32 (k, 2, time)."
+        return self.store.take(rows).numpy()
 
 # %% ../../nbs/explain/11_perturbed_sets.ipynb #51b8b6b8
 def _open_perturbed(path, name):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
 from ..evaluation.figures import house_style
@@ -26,19 +27,21 @@ class PISMap(NamedTuple):
     drop:np.ndarray # Loss of accuracy
     share:np.ndarray # Share of the pixels that are not zero in this cell, mean of the images
 
-    def plot(self,
-        ax=None, # Axes to draw on; new ones when None
-    ): # The axes
-        "The map in colours; cells whose interval contains 0 are crossed out."
-        with house_style():
-            if ax is None: ax = plt.subplots(figsize=(3.6, 2.8), layout='constrained')[1]
-            most = np.nanmax(np.abs(self.pis)) or 1
-            image = ax.imshow(self.pis, cmap='RdBu_r', vmin=-most, vmax=most, interpolation='none')
-            y,x = np.nonzero((self.low <= 0) & (self.high >= 0))
-            ax.plot(x, y, 'x', color='.7', ms=3, mew=.7)
-            ax.figure.colorbar(image, ax=ax, label='PIS')
-            ax.set(xticks=[], yticks=[]); ax.grid(False)
-        return ax
+# %% ../../nbs/explain/08_pis_map.ipynb #386f133a
+@patch
+def plot(self:PISMap,
+    ax=None, # Axes to draw on; new ones when None
+): # The axes
+    "The map in colours; cells whose interval contains 0 are crossed out."
+    with house_style():
+        if ax is None: ax = plt.subplots(figsize=(3.6, 2.8), layout='constrained')[1]
+        most = np.nanmax(np.abs(self.pis)) or 1
+        image = ax.imshow(self.pis, cmap='RdBu_r', vmin=-most, vmax=most, interpolation='none')
+        y,x = np.nonzero((self.low <= 0) & (self.high >= 0))
+        ax.plot(x, y, 'x', color='.7', ms=3, mew=.7)
+        ax.figure.colorbar(image, ax=ax, label='PIS')
+        ax.set(xticks=[], yticks=[]); ax.grid(False)
+    return ax
 
 # %% ../../nbs/explain/08_pis_map.ipynb #df2f647a
 class GridProbe(Probe):
@@ -62,9 +65,9 @@ class GridProbe(Probe):
         ids:Tensor, # Number of each sample, int64 (batch,); not used
     ): # Iterator over a mask (batch, n) for each of the cells
         "The pixels of each cell."
-        h,w = x.shape[2:]
-        y,z = (torch.arange(n, device=x.device)*self.cells//n for n in (h, w))
-        cell,valid = (self.cells*y[:, None] + z).flatten(),domain.valid(x)
+        y,z = (torch.arange(n, device=x.device)*self.cells//n for n in x.shape[2:])
+        cell = (self.cells*y[:, None] + z).flatten()
+        valid = domain.valid(x)
         return (valid & (cell == i) for i in range(self.cells**2))
 
 # %% ../../nbs/explain/08_pis_map.ipynb #df2f647x

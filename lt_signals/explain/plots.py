@@ -109,7 +109,8 @@ def show_perturbed(
     seed:int=0, # Names random orders and noise
 ) -> Figure: # A row an image: as it is, and after each perturbation
     "Images beside what the perturbations leave of them."
-    d,x = get_domain(domain, x),x.cpu()
+    d = get_domain(domain, x)
+    x = x.cpu()
     with house_style():
         size = (1.5*(len(orders) + 1), 1.6*len(x) + .2)
         fig = Figure(figsize=size, layout='constrained')

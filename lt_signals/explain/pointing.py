@@ -53,7 +53,8 @@ def pointing_game(
     "Highest point in the mask (Zhang et al. 2018, arXiv:1608.00507); share (arXiv:1910.01279)."
     m,k = torch.as_tensor(maps).double(),torch.as_tensor(masks).bool()
     _check_game(m, k, tolerance)
-    m,near = m.clamp_min(0),_grow(k, tolerance)
+    m = m.clamp_min(0)
+    near = _grow(k, tolerance)
     total,area = m.sum((1, 2)),k.double().mean((1, 2))
     inside = torch.where(total > 0, (m*k).sum((1, 2))/total, area)
     return pd.DataFrame(dict(hit=_highest_inside(m, near), chance=near.double().mean((1, 2)),
@@ -107,7 +108,8 @@ def pointing_table(
     "How often maps hit the masks, class by class."
     if not store.has_masks: raise LTSError('`store` has no masks: there is nothing to point at')
     indices = np.arange(len(store)) if indices is None else np.asarray(indices)
-    methods,rows = _asked_methods(methods),[]
+    methods = _asked_methods(methods)
+    rows = []
     for c,cls in enumerate(store.classes):
         games = _class_games(model, store, c, indices, methods, tolerance, batch_size)
         rows += [{'class': cls, 'method': k, 'n': len(g), **g.mean()} for k,g in games.items()]
@@ -133,9 +135,11 @@ def show_pointing(
     width:float=8., # Width of the figure, inches
 ): # Figure
     "Draw images and masks, and beside each the maps of several methods; rings: highest points."
-    c,methods = _class_number(store, target),_asked_methods(methods)
+    c = _class_number(store, target)
+    methods = _asked_methods(methods)
     i = np.flatnonzero(store.labels[:, c])[:3] if indices is None else np.asarray(indices)
-    x,cols = store.take(i),len(methods) + 1
+    x = store.take(i)
+    cols = len(methods) + 1
     masks = store.masks(i)[:, c:c+1] if store.has_masks else [None]*len(i)
     high = width/cols*x.shape[2]/x.shape[3] + .08
     fig,axs = plt.subplots(len(i), cols, squeeze=False, layout='constrained',
@@ -166,7 +170,8 @@ def plot_pointing(
     classes,methods = (list(dict.fromkeys(df[k])) for k in ('class', 'method'))
     hit,chance = (df.pivot(index='class', columns='method', values=v).loc[classes, methods]
                   .to_numpy() for v in ('hit', 'chance'))
-    at,wide = np.arange(len(classes)),.8/len(methods)
+    at = np.arange(len(classes))
+    wide = .8/len(methods)
     for j,(m,color) in enumerate(zip(methods, OKABE_ITO)):
         ax.bar(at + wide*(j - (len(methods) - 1)/2), hit[:, j], .92*wide, color=color, label=m)
     ax.hlines(chance[:, 0], at - .45, at + .45, color='k', lw=1, ls='--', label='chance')

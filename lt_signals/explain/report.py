@@ -23,7 +23,8 @@ def report_tables(
     n_boot:int=1000, # Bootstrap samples of the intervals
 ) -> dict: # Name → DataFrame
     "All tables that the perturbations allow: scores of all, by fact; PID; comparison; areas."
-    facts,(a,*others) = [c for c in pis.facts if c != 'index'],pis.orders
+    facts = [c for c in pis.facts if c != 'index']
+    a,*others = pis.orders
     res = dict(pis=pis.table(n_boot=n_boot))
     for c in facts: res[f'pis_by_{c}'] = pis.table(c, n_boot)
     cells = pis.table(facts or None, n_boot=0, task=pis.tasks[0])
@@ -67,7 +68,8 @@ def write_report(
     n_boot:int=1000, # Bootstrap samples of the intervals
 ) -> list: # Names of the files
     "Write tables (.csv), everything (pis.json) and figures (.png, .svg)."
-    folder,tables = Path(folder),report_tables(pis, n_boot)
+    folder = Path(folder)
+    tables = report_tables(pis, n_boot)
     for name,t in tables.items(): write_atomically(folder/f'{name}.csv', t.to_csv(index=False))
     content = dict(settings=pis.settings, n=len(pis), accuracy=pis.accuracy,
                    tables={k: _records(t) for k,t in tables.items()})

@@ -89,9 +89,11 @@ def bootstrap_means(
     seed:int=0, # Names the draws: the same for all columns, and for all `values` of `n` rows
 ) -> np.ndarray: # float32 (n_boot, m)
     "Means of samples drawn with replacement (Efron 1979)."
-    n,rng = len(values),seed_stream(seed, 'bootstrap')
+    n = len(values)
+    rng = seed_stream(seed, 'bootstrap')
     values = values.astype(np.float32)/n
-    res,step = [],max(2**22//n, 1)
+    step = max(2**22//n, 1)
+    res = []
     for k in [min(step, n_boot - a) for a in range(0, n_boot, step)]:
         rows = rng.integers(n, size=(k, n)) + n*np.arange(k)[:, None]
         count = np.bincount(rows.ravel(), minlength=k*n).reshape(k, n)
@@ -192,7 +194,9 @@ def join_pis(
     "Several measurements of the same samples as one."
     first,*rest = results.values()
     for name,r in results.items(): _check_joinable(name, r, first)
-    def stack(rows): return np.concatenate([rows(first), *(rows(r)[1:] for r in rest)])
+    def stack(rows):
+        "What `rows` gives of each result, that without perturbation once."
+        return np.concatenate([rows(first), *(rows(r)[1:] for r in rest)])
     right = {t: stack(lambda r: r.right[t]) for t in first.tasks if t != 'combined'}
     conditions = [(name, p) for name,r in results.items() for _,p in r.conditions]
     return PIS(conditions, right, stack(lambda r: r.taken), first.valid,
