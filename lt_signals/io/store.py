@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from ..core.counts import class_counts_of
 from ..core.errors import LTSError
+from ..core.tables import markdown_table
 from .sources import gather
 
 # %% ../../nbs/io/03_store.ipynb #2f0409b8
@@ -280,7 +281,7 @@ def __repr__(self:Store):
 def _count_text(classes, counts, most=8):
     "Classes and how many samples they have, the middle of a long list left out."
     if not len(classes): return 'unlabelled'
-    said = [f'{c} ({n})'.replace('|', r'\|') for c,n in zip(classes, counts)]
+    said = [f'{c} ({n})' for c,n in zip(classes, counts)]
     return ', '.join(said if len(said) <= most else [*said[:most-1], '…', said[-1]])
 
 # %% ../../nbs/io/03_store.ipynb #972c56f5
@@ -297,8 +298,7 @@ def describe(self:Store) -> dict: # Names and texts
 # %% ../../nbs/io/03_store.ipynb #59ee0518
 @patch
 def _repr_markdown_(self:Store):
-    rows = '\n'.join(f'| {k} | {v} |' for k,v in self.describe().items())
-    return f'| {type(self).__name__} | |\n|---|---|\n{rows}'
+    return markdown_table(pd.DataFrame({'': self.describe()}), type(self).__name__, right=False)
 
 # %% ../../nbs/io/03_store.ipynb #5ac87eec
 @patch
