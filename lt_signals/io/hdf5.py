@@ -168,7 +168,10 @@ class HDF5Arrays(NamedArrays):
         ds = hdf5_dataset(self.f, name, self.path)
         with file_errors(self.path, name): return _load_values(ds, self.path, name)
 
-    def source(self, name, layout):
+    def source(self,
+        name:str, # An array
+        layout:str, # 'auto', 'nct' or 'ntc'
+    ) -> SignalSource:
         "The source of the signals under a name: mapped into memory, read by chunks, or ragged."
         ds = hdf5_dataset(self.f, name, self.path)
         if _holds_references(ds):

@@ -8,6 +8,8 @@ __all__ = ['SplitHDF5Dataset']
 # %% ../../nbs/views/02_constellation_sets.ipynb #b014c106
 import copy
 
+from fastcore.basics import patch
+
 from ..io.constellation_files import select_images
 from ..io.readers import open_signals
 from ..io.store import Store
@@ -47,8 +49,23 @@ class SplitHDF5Dataset(Store):
         x = self.store.take(rows)
         return x if self.render is None else self.render(x)
 
-    def to(self, device):
-        "The same I/Q, all held on `device`; rendered there."
-        new = copy.copy(self)
-        new.store,new._rows = self.store.subset(self._rows).to(device),None
-        return new
+# %% ../../nbs/views/02_constellation_sets.ipynb #5a4d6228
+@patch
+def to(self:SplitHDF5Dataset,
+    device, # 'cpu', 'cuda', …
+):
+    "The same I/Q, all held on `device`; rendered there."
+    new = copy.copy(self)
+    new.store,new._rows = self.store.subset(self._rows).to(device),None
+    return new
+
+# %% ../../nbs/views/02_constellation_sets.ipynb #da9de92d
+@patch
+def like(self:SplitHDF5Dataset,
+    samples, # I/Q (2, time) of one length, or (signal, …) tuples; may be empty
+):
+    "An unlabelled set of given I/Q, rendered as these are."
+    s,new = self.store.like(samples),copy.copy(self)
+    Store.__init__(new, s.labels, self.classes, self.sample_shape)
+    new.store = s
+    return new
