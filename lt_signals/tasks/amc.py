@@ -20,6 +20,7 @@ from fastcore.basics import patch
 
 from ..core.device import evaluating
 from ..core.config import opt
+from ..core.counts import class_counts_of
 from ..core.errors import ConfigError, LTSError
 from ..data.targets import ClassTarget, ValueTarget
 from ..data.dataloaders import open_store
@@ -170,7 +171,7 @@ def amc_learner(
     elif kwargs: raise ConfigError(f'options {sorted(kwargs)} are for a model given by name')
     with evaluating(model): # what it cannot take is told now
         model(torch.zeros(2, *shape, device=next(model.parameters()).device))
-    counts = {t.name: np.bincount(y, minlength=len(t.classes))
+    counts = {t.name: class_counts_of(y, len(t.classes))
               for t,y in zip(targets, dls.train.dataset.all_labels)}
     parts = _task_losses(targets, loss, loss_options, snr_loss, snr_loss_options)
     both = MultiTaskLoss(parts, weighting, counts, **(weighting_options or {}))
