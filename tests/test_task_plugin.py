@@ -128,7 +128,7 @@ def runs(tmp_path_factory):
     status, _, err = train('alone')
     assert status == 0, err[-2000:]
     if os.name == 'posix':
-        for when in ('1 2', '2 0'): assert train('killed', 1, TONES_DIE=when)[0] == -signal.SIGKILL
+        for when in ('1 1', '2 0'): assert train('killed', 1, TONES_DIE=when)[0] == -signal.SIGKILL
         status, _, err = train('killed', 1)
         assert status == 0, err[-2000:]
     status, out, err = python(COMMAND, 'task=tones', f'plugins=[{folder/"tones.py"}]', f'out_dir={folder/"runs"}', 'exp_name=command',
