@@ -41,7 +41,8 @@ def envelope_quantiles(
     return torch.quantile(magnitude, (torch.arange(n) + .5)/n, dim=1).T.numpy()
 
 # %% ../../nbs/evaluation/14_generated.ipynb #6c14879y
-signal_views = dict(spectrum=band_powers, envelope=envelope_quantiles) # What signals are compared by
+# What signals are compared by
+signal_views = dict(spectrum=band_powers, envelope=envelope_quantiles)
 
 # %% ../../nbs/evaluation/14_generated.ipynb #7c285e0d
 def mmd_test(

@@ -130,7 +130,7 @@ class RelativeMahalanobisScore(FeatureScore):
 class KNNScore(FeatureScore):
     "Distance to the k-th nearest training signal, of features of unit length"
     def __init__(self,
-        k:int=3, # Which neighbour; at most the signals of the rarest class, if that is to be accepted
+        k:int=3, # Which neighbour; beyond the signals of a rare class, that class is rejected
         normalize:bool=True, # Features of unit length
     ):
         super().__init__(KNN(None, k=k, normalize=normalize))
