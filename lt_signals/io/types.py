@@ -6,7 +6,6 @@
 __all__ = ['iq_channels', 'show_waveform', 'show_constellation', 'show_spectrogram', 'TensorIQ', 'TensorConstellation']
 
 # %% ../../nbs/io/00_types.ipynb #c01bc1f9
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from fastai.torch_core import TensorBase, TensorImageBW
@@ -25,7 +24,10 @@ def iq_channels(
     return a.astype(np.float32)
 
 # %% ../../nbs/io/00_types.ipynb #d46f49e9
-def _axes(ax, figsize=(5, 2)): return plt.subplots(figsize=figsize)[1] if ax is None else ax
+def _axes(ax, figsize=(5, 2)):
+    "The axes to draw on; new ones where there are none."
+    import matplotlib.pyplot as plt
+    return plt.subplots(figsize=figsize)[1] if ax is None else ax
 
 # %% ../../nbs/io/00_types.ipynb #ccaf1ee0
 def show_waveform(
