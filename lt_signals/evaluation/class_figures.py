@@ -356,7 +356,8 @@ def _plot_map(stage, ax, points):
         if at.any(): ax.scatter(*points[at].T, s=18, color=color, marker=GROUP_MARKERS[g], lw=0,
                                 alpha=.7, label=name)
     axes = 'xyz'[:points.shape[1]]
-    ax.set(**{f'{a}ticklabels': [] for a in axes}, title=stage_title(stage, 't-SNE of the features'))
+    ax.set(**{f'{a}ticklabels': [] for a in axes})
+    ax.set_title(stage_title(stage, 't-SNE of the features'))
     ax.tick_params(length=0)
     ax.grid(points.shape[1] == 3)
     legend_beside(ax, markerscale=1.4)

@@ -52,7 +52,7 @@ def collect_evidence(
     dl, # A loader without augmentation, in order
     preds:Predictions=None, # Of `dl`, made with `features=True`; predicted here when None
 ) -> Evidence: # Of all its signals
-    "Features and logits of every signal, in at most one pass; the model is left in evaluation mode."
+    "Features and logits of every signal, in at most one pass; leaves the model in evaluation mode."
     model = learn_or_model if isinstance(learn_or_model, nn.Module) else learn_or_model.model
     model = get_base_model(model).eval() # scores call its parts again, without dropout
     if preds is None: preds = predict(model, dl, features=True)

@@ -89,7 +89,7 @@ def two_sample(
     if min(len(real), len(generated)) < 10:
         raise LTSError(f'{len(real)} real and {len(generated)} generated signals; use 10 or more '
                        'of each')
-    rows = {name: _compared(view(real), view(generated), seed) for name,view in signal_views.items()}
+    rows = {k: _compared(view(real), view(generated), seed) for k,view in signal_views.items()}
     return pd.DataFrame(rows).T[['ks', 'differ', 'mmd2', 'mmd_p', 'classifier']]
 
 # %% ../../nbs/evaluation/14_generated.ipynb #2b5ca236

@@ -118,7 +118,8 @@ def plot_snr_confusion(
     image = _share_map(ax, amc['snr']['confusion'], names, most=14, size=8)
     color_scale(ax, image)
     text = f'mean error {amc["snr"]["mae_db"]:.2f} dB'
-    ax.set(xlabel='predicted SNR (dB)', ylabel='true SNR (dB)', title=stage_title(results[-1], text))
+    ax.set(xlabel='predicted SNR (dB)', ylabel='true SNR (dB)',
+           title=stage_title(results[-1], text))
     return ax
 
 # %% ../../nbs/evaluation/17_task_figures.ipynb #67e8bdb3

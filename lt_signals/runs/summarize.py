@@ -39,8 +39,8 @@ def _facts_text(self:Comparison):
     tested = r['part'].iloc[0] == 'test'
     part = 'test part' if tested else 'validation part, as there is no test part'
     text = (f'{_count(r["path"].nunique(), "run")}, {_count(len(self), "method")}; '
-            f'seed{"s"*(len(seeds) > 1)} {some_names(seeds, 10)}, {splits}. Scores in percent on the '
-            f'{part}; mean ± standard deviation over seeds.')
+            f'seed{"s"*(len(seeds) > 1)} {some_names(seeds, 10)}, {splits}. Scores in percent on '
+            f'the {part}; mean ± standard deviation over seeds.')
     if len(r) < len(self)*draws:
         text += (' Not every method was run with every seed and split, so the means are over '
                  'different ones; differences are over those that both methods have.')
@@ -95,12 +95,12 @@ def _best_text(self:Comparison):
     b = self.best()
     name, valid = b.chosen_by.removeprefix('valid '), b.chosen_by.startswith('valid')
     where = 'on validation' if valid else 'by test score, which flatters it'
-    text = (f'**{b.method}** is best {where}: {name} {_percent(b.score)}, {_count(b.seeds, "seed")}. '
-            f'Its {self.metric} in the ranking: {_percent(b.test, b.test_std)}.')
+    text = (f'**{b.method}** is best {where}: {name} {_percent(b.score)}, '
+            f'{_count(b.seeds, "seed")}. Its {self.metric} in the ranking: {_percent(b.test, b.test_std)}.')
     if b.ties:
         ties = some_names(b.ties, sep='; ')
-        text += ('\n\nNot told apart from it (the 95 % interval of the difference contains 0, or there '
-                 f'are too few seeds for one): {ties}.')
+        text += ('\n\nNot told apart from it (the 95 % interval of the difference contains 0, or '
+                 f'there are too few seeds for one): {ties}.')
     return f'{text}\n\n```sh\n{b.command}\n```'
 
 # %% ../../nbs/runs/07_summarize.ipynb #b6e7955x
