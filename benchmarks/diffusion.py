@@ -24,18 +24,17 @@ import torch
 
 from lt_signals.core.random import setup_seed
 from lt_signals.core.files import write_atomically
-from lt_signals.io.store import SignalStore
+from lt_signals.io.signal_store import SignalStore
 from lt_signals.data.dataloaders import build_dataloaders
 from lt_signals.synth.emitters import synth_emitters
 from lt_signals.evaluation.analysis import ClassificationAnalyzer
 from lt_signals.evaluation.generated import two_sample
 from lt_signals.evaluation.metrics import summary_row
 from lt_signals.training.generator_stage import DiffusionStage
-from lt_signals.training.mixed import mixed_loader
+from lt_signals.data.mixed import mixed_loader
 from lt_signals.training.classifier_stages import Stage1
 from lt_signals.training.learner import classifier_learner
 from lt_signals.training.fit import fit_stages
-from lt_signals.training.stages import real_counts
 
 COUNTS, RATE, LENGTH = [120]*6 + [8]*6, 4e6, 96
 PHYSICAL = [{'RandomTimeShift': dict(max_shift=2)}, {'RandomAmplitude': dict(scale_range=(-3, 3), db=True)},
@@ -78,12 +77,12 @@ def train_classifier(store, seed, method, made, epochs):
     "The learner and its record."
     start, (sampler, physical, which) = time.perf_counter(), METHODS[method]
     dls = loaders(store, seed, physical)
-    if which is not None: dls.loaders[0] = mixed_loader(dls.train, *made[which])
+    if which is not None: dls = dls.with_train(mixed_loader(dls.train, *made[which]))
     setup_seed(seed)
     learn = classifier_learner(dls, 'ConvNetADSB')
     learn.model.to(DEVICE)
     rule = dict(grouping='absolute', many_thresh=100, few_thresh=20)
-    analyzer = ClassificationAnalyzer(real_counts(dls), classes=list(dls.vocab), **rule)
+    analyzer = ClassificationAnalyzer(dls.train.real_counts, classes=list(dls.vocab), **rule)
     stage = Stage1(epochs=epochs, sampler=sampler, sampler_options=dict(num_samples=sum(COUNTS)))
     with learn.no_bar(), learn.no_logging(): res, = fit_stages(learn, [stage], seed=seed, analyzer=analyzer)
     row = summary_row(res['test'])

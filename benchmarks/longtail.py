@@ -17,7 +17,7 @@ import torch
 from lt_signals.core.random import setup_seed
 from lt_signals.core.files import write_atomically
 from lt_signals.core.files import shared_data
-from lt_signals.io.store import SignalStore
+from lt_signals.io.signal_store import SignalStore
 from lt_signals.io.readers import open_signals
 from lt_signals.data.dataloaders import build_dataloaders
 from lt_signals.data.splits import stratified_split
@@ -72,16 +72,17 @@ def rtl433(seed):
     return dls, 'SpectrumEnvelopeNet', dict(epochs=8, lr=2e-3, weight_decay=.02), 3
 
 
-def run_method(name, learn, stages, **facts):
-    "Run stages on a learner; what is kept of the last one."
+def run_method(name, learn, stages, prior=None, **facts):
+    "Run stages on a learner; what is kept of the last one, and the prior that the head has learned."
     t = time.perf_counter()
-    with learn.no_bar(), learn.no_logging(): stage = fit_stages(learn, stages, seed=facts['seed'])[-1]
+    with learn.no_bar(), learn.no_logging(): stage = fit_stages(learn, stages, seed=facts['seed'], prior=prior)[-1]
     seconds, row = time.perf_counter() - t, summary_row(stage['test'])
     print(f'{facts["data"]} seed {facts["seed"]} {name:17} ' + ' '.join(f'{k} {100*(v or 0):5.1f}' for k, v in row.items())
           + f'   {seconds:.0f} s', flush=True)
     scores = {k: stage['test']['overall'][k] for k in ('macro_recall', 'macro_f1')}
-    return dict(method=name, **facts, test=row, valid=summary_row(stage['valid']), scores=scores, ece=stage['calibration']['ece'],
-                tau=stage.get('tau'), best_epoch=stage['best_epoch'], seconds=round(seconds, 1))
+    rec = dict(method=name, **facts, test=row, valid=summary_row(stage['valid']), scores=scores, ece=stage['calibration']['ece'],
+               tau=stage.get('tau'), best_epoch=stage['best_epoch'], seconds=round(seconds, 1))
+    return rec, stage['prior']
 
 
 def run_seed(data, seed, methods, done):
@@ -99,16 +100,16 @@ def run_seed(data, seed, methods, done):
             learn.model.to(DEVICE)
             return learn
         learn = fresh()
-        rec = run_method(base, learn, [Stage1(**{**settings, **own})], data=data, seed=seed)
-        weights, prior = {k: v.clone() for k, v in learn.model.state_dict().items()}, learn.head_prior
+        rec, prior = run_method(base, learn, [Stage1(**{**settings, **own})], data=data, seed=seed)
+        weights = {k: v.clone() for k, v in learn.model.state_dict().items()}
         norms = learn.model.get_classifier().weight.detach().norm(dim=1)
         counts = [int(n) for n in dls.class_counts]
         if base in todo: yield dict(rec, class_counts=counts, weight_norms=[round(float(v), 4) for v in norms])
         for m in after[base]:
             learn = fresh()
             learn.model.load_state_dict(weights)
-            learn.head_prior = prior
-            yield dict(run_method(m, learn, [AFTER[m][1](epochs)], data=data, seed=seed), class_counts=counts)
+            rec, _ = run_method(m, learn, [AFTER[m][1](epochs)], prior, data=data, seed=seed)
+            yield dict(rec, class_counts=counts)
 
 
 def main():

@@ -254,15 +254,17 @@ def _quiet_fit(learn, *args, **kwargs):
 # %% ../../nbs/training/14_generator_stage.ipynb #4360b3c5
 @patch
 def train(self:DiffusionStage,
-    ctx, # `TrainContext`
+    dls, # `SignalDataLoaders` of the run
+    seed:int=42, # Of order and augmentation
+    amp:bool=True, # Mixed precision on a GPU
+    cbs=(), # Further callbacks
 ) -> tuple: # Trained `SignalDiffusion`, history, best epoch
     "Train the generator."
-    dls = ctx.dls
     fit = Stage1(epochs=self.epochs, lr=self.lr, ema_decay=self.ema_decay, monitor='valid_loss')
-    train = resample(dls.train.new(batch_tfms=self.augment), self.sampler, self.epochs, ctx.stage_seed)
+    train = resample(dls.train.new(batch_tfms=self.augment), self.sampler, self.epochs, seed)
     gen = diffusion_learner(dls.with_train(train), self.generator(dls))
-    own = fit.callbacks(ctx.train_counts, dls.device, ctx.amp)
-    _quiet_fit(gen, fit.epochs, fit.lr, wd=fit.weight_decay, cbs=[*own, *ctx.cbs])
+    own = fit.callbacks(dls.class_counts, dls.device, amp)
+    _quiet_fit(gen, fit.epochs, fit.lr, wd=fit.weight_decay, cbs=[*own, *cbs])
     best = next(cb.best_epoch for cb in own if isinstance(cb, KeepBest))
     if best is None: raise LTSError(f'{self.name}: the loss became NaN; lower `lr` ({self.lr})')
     return gen.model.eval(), history_rows(gen.recorder), best
@@ -287,7 +289,7 @@ def assessing_classifier(
 @patch
 def run(self:DiffusionStage, ctx):
     "Train, generate, filter, and exchange the training loader."
-    diffusion, history, best = self.train(ctx)
+    diffusion, history, best = self.train(ctx.dls, ctx.stage_seed, ctx.amp, ctx.cbs)
     classifier = assessing_classifier(ctx, self.judge_epochs)
     x, y, table = self.augmenter(diffusion).generate(ctx.dls.train, classifier, ctx.stage_seed)
     if not len(x):
