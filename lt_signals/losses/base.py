@@ -190,7 +190,8 @@ def set_weights(self:ImbalancedLoss,
     if not (w.isfinite().all() and (w >= 0).all() and w.any()):
         raise LTSError('`weight` must be finite, not negative and not all 0')
     device = w.device if self.class_counts is None else self.class_counts.device
-    self.num_classes,self.weight = len(w),w.to(device)
+    self.num_classes = len(w)
+    self.weight = w.to(device)
 
 # %% ../../nbs/losses/01_base.ipynb #88cdfa2x
 @patch

@@ -101,7 +101,8 @@ class PhaseCorrection(nn.Module):
         length:int, # Samples of a frame
     ):
         super().__init__()
-        self.length,self.angle = length,nn.Linear(2*length, 1)
+        self.length = length
+        self.angle = nn.Linear(2*length, 1)
 
     def forward(self, x):
         "(batch, 2, time) to the same shape."
@@ -187,7 +188,8 @@ class _CGDNetBackbone(nn.Module):
     "The layers of the paper, up to the wide one."
     def __init__(self, in_channels, length, dropout_rate):
         super().__init__()
-        self.length,self.drop = length,GaussianDropout(dropout_rate)
+        self.length = length
+        self.drop = GaussianDropout(dropout_rate)
         self.convs = nn.ModuleList(nn.Conv2d(c, 50, (1, 6)) for c in (1, 50, 50))
         self.read = LastStep(nn.GRU(in_channels*2*(length - 10), 50, batch_first=True))
         self.dense = nn.Linear(50, 256)
@@ -219,7 +221,8 @@ class CGDNet(SignalModel):
         backbone = init_like_keras(_CGDNetBackbone(in_channels, length, dropout_rate))
         super().__init__(backbone, 256, num_classes, in_channels, dropout_rate, head,
                          **head_options)
-        self.min_length,self.dropout = length,GaussianDropout(dropout_rate)
+        self.min_length = length
+        self.dropout = GaussianDropout(dropout_rate)
 
 # %% ../../nbs/models/11_baselines.ipynb #7b7cc9bb
 class PatchTransformer(nn.Module):

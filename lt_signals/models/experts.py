@@ -168,7 +168,8 @@ class LoadBalance(Callback):
         weight:float=.1, # Strength, at least 0
     ):
         if weight < 0: raise LTSError(f'`weight` ({weight}) must be at least 0')
-        self.weight,self.history = weight,[] # Mean of `importance_cv2` in each epoch of a fit
+        self.weight = weight
+        self.history = [] # mean of `importance_cv2` in each epoch of a fit
 
     def before_fit(self):
         "Refuse a model without a gate."

@@ -135,7 +135,8 @@ class SpectrumEnvelope(nn.Module):
         pairs, w = (in_channels + 1)//2, width
         self.spectrogram = _tower(pairs*n_fft, [w, w, 3*w//2, 2*w], 5, 1)
         self.keying = _tower(pairs*3, [w, w, 3*w//2, 2*w], 7, 2)
-        self.spectrum,self.rhythm = _perceptron(pairs*n_fft, 3*w), _perceptron(pairs*96, 3*w)
+        self.spectrum = _perceptron(pairs*n_fft, 3*w)
+        self.rhythm = _perceptron(pairs*96, 3*w)
         self.num_features = 2*2*w + 2*2*w + 2*3*w
         self.norm = nn.BatchNorm1d(self.num_features)
 

@@ -26,7 +26,8 @@ class EnhancedClassifierInitializer:
     ):
         if activation not in ('softmax', 'sigmoid'):
             raise LTSError(f'`activation` ({activation!r}) must be softmax or sigmoid')
-        self.class_counts,self.activation = as_class_counts(class_counts),activation
+        self.class_counts = as_class_counts(class_counts)
+        self.activation = activation
 
 # %% ../../nbs/models/07_init.ipynb #ce1c5c2f
 @patch
