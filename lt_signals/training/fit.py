@@ -162,7 +162,6 @@ def run_stages(
         if ctx.begin: ctx.begin(stage)
         ctx.stage_seed = int(seed_stream(ctx.seed, 'stage', i).integers(2**31))
         setup_seed(ctx.stage_seed, torch.are_deterministic_algorithms_enabled())
-        if ctx.begin: ctx.begin(stage)
         run.add(run_stage(stage, ctx))
         ctx.state = None
         if stage.scored and ctx.path is not None and not rank_distrib():

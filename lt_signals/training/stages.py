@@ -135,7 +135,6 @@ class TrainContext:
     evaluate:Callable=None # Scores, from the context and the results of a stage so far
     begin:Callable=None # Told each stage before it runs, for a heading
     analyzer:object=None # A `ClassificationAnalyzer`, or a dict of its options (`grouping`, …)
-    begin:Callable=None # Called with a stage before it runs, to announce it
     prior:HeadPrior=None # What the head has learned; None before a stage has trained it
     losses:dict=field(default_factory=dict) # From the `Plan`
     stage_seed:int=42 # Of the stage that runs
