@@ -42,7 +42,8 @@ class Registry:
             if old is not None and not _same_definition(obj, old):
                 raise LTSError(f'{self.kind} {key!r} is registered already, by {old.__module__}; '
                                'choose another name')
-            self._entries[key],self._info[key] = obj,info
+            stays = getattr(old, '__module__', '') == '__main__' != obj.__module__ # that of a cell
+            if not stays: self._entries[key],self._info[key] = obj,info
             return obj
         return _add
 
