@@ -124,6 +124,13 @@ def _split():
     if sum(map(len, sides)) != len(set.union(*sides)): raise LTSError('a recording is on two sides')
     return 'recordings stay on one side, ' + '/'.join(str(len(p)) for p in parts)
 
+# %% ../../nbs/apps/02_doctor.ipynb #8d164bbe
+def _loss_step(device, name):
+    "A pass with a loss; one that wants cosines gets the head that makes them."
+    from lt_signals.losses.base import losses
+    cosine = getattr(losses[name], 'requires_cosine', False)
+    return _step(device, 'ResNet1D', name, 'cosine' if cosine is True else 'linear')
+
 # %% ../../nbs/apps/02_doctor.ipynb #9986b3e0
 def _registry_checks(device):
     "A name, a check and a remedy for what is registered, and for reading, writing and splitting."
