@@ -7,6 +7,7 @@ __all__ = ['CalibratedHead', 'calibrate_logits', 'match_head']
 
 # %% ../../nbs/training/04_calibrated.ipynb #6c7d0170
 import torch
+from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..models.base import get_base_model
@@ -23,27 +24,43 @@ class CalibratedHead(nn.Module):
         self.register_buffer('scale', torch.ones(()).to(base.weight))
         self.register_buffer('shift', torch.zeros(base.out_features).to(base.weight))
 
-    @property
-    def weight(self):
-        "Class weights of `base`."
-        return self.base.weight
-
-    @property
-    def adjusts_prior(self):
-        "Whether `base` corrects for the class prior."
-        return getattr(self.base, 'adjusts_prior', False)
-
     def forward(self, x):
         "Calibrated logits, shape `(batch, n_classes)`."
         return self.base(x)*self.scale + self.shift
 
-    def reset_parameters(self):
-        "Begin anew, without a correction."
-        self.scale.fill_(1.)
-        self.shift.zero_()
-        self.base.reset_parameters()
+# %% ../../nbs/training/04_calibrated.ipynb #83677d17
+@patch(as_prop=True)
+def weight(self:CalibratedHead):
+    "Class weights of `base`."
+    return self.base.weight
+
+# %% ../../nbs/training/04_calibrated.ipynb #74349639
+@patch(as_prop=True)
+def adjusts_prior(self:CalibratedHead):
+    "Whether `base` corrects for the class prior."
+    return getattr(self.base, 'adjusts_prior', False)
+
+# %% ../../nbs/training/04_calibrated.ipynb #76273997
+@patch
+def reset_parameters(self:CalibratedHead):
+    "Begin anew, without a correction."
+    self.scale.fill_(1.)
+    self.shift.zero_()
+    self.base.reset_parameters()
 
 # %% ../../nbs/training/04_calibrated.ipynb #ca7d5522
+def _corrected(model, num_classes, shifts):
+    "What a correction multiplies, and what it adds to where it `shifts`; the head may be wrapped."
+    (name, head), = find_classifier_layers(model, num_classes).items()
+    outer = get_base_model(model).get_submodule(name.rpartition('.')[0])
+    if isinstance(outer, CalibratedHead): head = outer
+    if isinstance(head, nn.Linear) and not (shifts and head.bias is None):
+        return [o for o in (head.weight, head.bias) if o is not None], head.bias
+    if not isinstance(head, CalibratedHead):
+        head = swap_classifier(model, CalibratedHead(head), num_classes)
+    return [head.scale, head.shift], head.shift
+
+# %% ../../nbs/training/04_calibrated.ipynb #f7f2b479
 @torch.no_grad()
 def calibrate_logits(
     model:nn.Module, # Model with one classifier, changed in place
@@ -51,18 +68,9 @@ def calibrate_logits(
     shift:Tensor=None, # Added after that, shape (n_classes,); nothing when None
     num_classes:int=None, # Number of classes; a `SignalModel` knows it
 ):
-    "Make `scale*logits + shift` the logits of `model`, in its linear head or by a `CalibratedHead`."
-    (name, head), = find_classifier_layers(model, num_classes).items()
-    outer = get_base_model(model).get_submodule(name.rpartition('.')[0])
-    if isinstance(outer, CalibratedHead): head = outer
-    if isinstance(head, nn.Linear) and (shift is None or head.bias is not None):
-        factors, offset = (head.weight, head.bias), head.bias
-    else:
-        if not isinstance(head, CalibratedHead):
-            head = swap_classifier(model, CalibratedHead(head), num_classes)
-        factors, offset = (head.scale, head.shift), head.shift
-    for o in factors:
-        if o is not None: o.mul_(scale)
+    "Make `scale*logits + shift` the logits of `model`, in its head or in a `CalibratedHead`."
+    factors, offset = _corrected(model, num_classes, shift is not None)
+    for o in factors: o.mul_(scale)
     if shift is not None: offset.add_(shift.to(offset))
 
 # %% ../../nbs/training/04_calibrated.ipynb #57201c0e

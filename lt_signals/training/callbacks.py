@@ -14,6 +14,7 @@ from fastai.callback.tracker import TrackerCallback
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.learner import Recorder
 from fastai.torch_core import trainable_params
+from fastcore.basics import patch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -28,7 +29,7 @@ class SetEpoch(Callback):
     "Tell the training loader which epoch it is, and the loss which one of how many."
     order = TrainEvalCallback.order + 1
     def before_train(self):
-        "Tell them."
+        "Tell both the number of the epoch that begins."
         if hasattr(self.dls.train, 'set_epoch'): self.dls.train.set_epoch(self.epoch)
         if hasattr(self.loss_func, 'set_epoch'): self.loss_func.set_epoch(self.epoch, self.n_epoch)
 
@@ -38,13 +39,13 @@ class KeepBest(TrackerCallback):
     order = TrackerCallback.order + 1
     resume_attrs = ('best', 'best_epoch', 'weights')
     def __init__(self,
-        monitor:str='valid_loss', # A loss or a metric; None keeps the last epoch, whatever it is like
+        monitor:str='valid_loss', # A loss or a metric; None keeps the last epoch in any case
     ):
         super().__init__(monitor or 'train_loss')
         self.keeps_last = monitor is None
 
     def before_fit(self):
-        "Forget the fit before."
+        "Forget the weights of the fit before."
         self.best_epoch = None
         self.weights = None
         super().before_fit()
@@ -86,6 +87,16 @@ def ema_decay(
     return min(decay, (1 + n)/(10 + n))
 
 # %% ../../nbs/training/02_callbacks.ipynb #ee5f21ax
+def _blend(
+    average:list, # Tensors of the average, all of one type, changed in place
+    weights:list, # Those of the model
+    decay:float, # Decay of this step
+):
+    "Take the average one step towards the weights; whole numbers are copied."
+    if average[0].is_floating_point(): return get_ema_multi_avg_fn(decay)(average, weights, None)
+    for a,w in zip(average, weights): a.copy_(w)
+
+# %% ../../nbs/training/02_callbacks.ipynb #e62ba16d
 def averaged_model(
     model:nn.Module, # Any module
     decay:float=.999, # As in `ema_decay`
@@ -93,13 +104,8 @@ def averaged_model(
     "Moving average of all weights and buffers (Polyak & Juditsky 1992, doi:10.1137/0330046)."
     if not 0 <= decay < 1:
         raise ConfigError(f'`decay` of the average ({decay}) must be at least 0 and below 1')
-    def blend(average, weights, n):
-        "One step for all tensors of one type; the number of steps is read where it is, on the CPU."
-        if average[0].is_floating_point():
-            get_ema_multi_avg_fn(ema_decay(decay, int(res.n_averaged)))(average, weights, n)
-        else:
-            for a,w in zip(average, weights): a.copy_(w)
-    res = AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
+    step = lambda average, weights, n: _blend(average, weights, ema_decay(decay, int(res.n_averaged)))
+    res = AveragedModel(model, multi_avg_fn=step, use_buffers=True)
     return res
 
 # %% ../../nbs/training/02_callbacks.ipynb #c2ca04eb
@@ -117,38 +123,46 @@ class EMA(Callback):
         self.average, self.shown = averaged_model(get_base_model(self.model), self.decay), True
 
     def after_step(self):
-        "One step of the average."
+        "Take the average one step towards the weights."
         self.average.update_parameters(get_base_model(self.model))
 
-    def before_train(self):
-        "Train on the model's own weights."
-        self._show(False)
+# %% ../../nbs/training/02_callbacks.ipynb #daab5e73
+@patch
+def _show(self:EMA, average):
+    "Exchange the tensors, so that the model has the average, or its own weights."
+    if self.shown == average: return
+    self.shown = average
+    models = get_base_model(self.model), self.average.module
+    for a,b in zip(*([*m.parameters(), *m.buffers()] for m in models)):
+        kept = a.detach().clone()
+        a.detach().copy_(b.detach())
+        b.detach().copy_(kept)
 
-    def after_train(self):
-        "Let the model have the average, to be evaluated and kept."
-        self._show(True)
-    after_fit = after_train # a fit that ends in the midst of an epoch
+# %% ../../nbs/training/02_callbacks.ipynb #c81ee519
+@patch
+def before_train(self:EMA):
+    "Train on the model's own weights."
+    self._show(False)
 
-    @torch.no_grad()
-    def _show(self, average):
-        "Exchange the tensors, so that the model has the average, or its own weights."
-        if self.shown == average: return
-        self.shown = average
-        models = get_base_model(self.model), self.average.module
-        for a,b in zip(*([*m.parameters(), *m.buffers()] for m in models)):
-            kept = a.clone()
-            a.copy_(b)
-            b.copy_(kept)
+# %% ../../nbs/training/02_callbacks.ipynb #cc80109a
+@patch
+def after_train(self:EMA):
+    "Let the model have the average, to be evaluated and kept."
+    self._show(True)
 
-    @property
-    def aside(self):
-        "What the model does not hold between epochs: its own weights, and the number of steps."
-        return self.average.state_dict()
+EMA.after_fit = EMA.after_train # a fit that ends in the midst of an epoch
 
-    @aside.setter
-    def aside(self, state):
-        "Take it from a checkpoint."
-        self.average.load_state_dict(state)
+# %% ../../nbs/training/02_callbacks.ipynb #5ccb701b
+@patch(as_prop=True)
+def aside(self:EMA):
+    "What the model does not hold between epochs: its own weights, and the number of steps."
+    return self.average.state_dict()
+
+# %% ../../nbs/training/02_callbacks.ipynb #652cdc61
+@patch(set_prop=True)
+def aside(self:EMA, state):
+    "Take weights and number of steps from a checkpoint."
+    self.average.load_state_dict(state)
 
 # %% ../../nbs/training/02_callbacks.ipynb #adf7ad2e
 class Mixup(Callback):
@@ -165,25 +179,29 @@ class Mixup(Callback):
         n:int, # Signals in the batch
         *key, # What the draws depend on: seed, epoch, rank, batch
     ) -> tuple: # Share of a signal itself, 1/2 to 1, and the partner of each, int64, shape (n,)
-        "What a batch is mixed by."
+        "Draw what a batch is mixed by."
         rng = seed_stream('mixup', *key)
         share = rng.beta(self.alpha, self.alpha)
         return max(share, 1 - share), rng.permutation(n)
 
-    def before_batch(self):
-        "Superpose the signals of the batch."
-        dl, x = self.dls.train, self.x
-        seed = getattr(dl, 'seed', 0) if self.seed is None else self.seed
-        key = seed, self.epoch, getattr(dl, 'rank', 0), self.iter
-        self.share, partner = self.draw(len(x), *key)
-        self.partner = torch.as_tensor(partner, device=x.device)
-        self.learn.xb = (torch.lerp(x[self.partner], x, self.share),)
+# %% ../../nbs/training/02_callbacks.ipynb #79b3f9f5
+@patch
+def before_batch(self:Mixup):
+    "Superpose the signals of the batch."
+    dl, x = self.dls.train, self.x
+    seed = getattr(dl, 'seed', 0) if self.seed is None else self.seed
+    key = seed, self.epoch, getattr(dl, 'rank', 0), self.iter
+    self.share, partner = self.draw(len(x), *key)
+    self.partner = torch.as_tensor(partner, device=x.device)
+    self.learn.xb = (torch.lerp(x[self.partner], x, self.share),)
 
-    def after_loss(self):
-        "Add the loss of the other labels, each in its share."
-        other = self.loss_func(self.pred, *(y[self.partner] for y in self.yb))
-        self.learn.loss_grad = torch.lerp(other, self.loss_grad, self.share)
-        self.learn.loss = self.loss_grad.clone()
+# %% ../../nbs/training/02_callbacks.ipynb #45649f38
+@patch
+def after_loss(self:Mixup):
+    "Add the loss of the other labels, each in its share."
+    other = self.loss_func(self.pred, *(y[self.partner] for y in self.yb))
+    self.learn.loss_grad = torch.lerp(other, self.loss_grad, self.share)
+    self.learn.loss = self.loss_grad.clone()
 
 # %% ../../nbs/training/02_callbacks.ipynb #c2e032fb
 def class_loss(
@@ -192,12 +210,14 @@ def class_loss(
     "The part of a loss that the class counts are about."
     return next(iter(loss.losses.values())) if isinstance(loss, MultiTaskLoss) else loss
 
+# %% ../../nbs/training/02_callbacks.ipynb #a521d3a1
 def loss_parameters(
     loss, # Any loss
 ) -> list: # Parameters; none where the loss is a function
     "What a loss itself learns, such as the weights of its tasks."
     return trainable_params(loss) if isinstance(loss, nn.Module) else []
 
+# %% ../../nbs/training/02_callbacks.ipynb #f58b81f9
 class ClipGradients(GradientClip):
     "Clip the norm of all gradients together, those of the loss's own parameters included."
     def before_step(self):
@@ -213,11 +233,11 @@ class Accumulate(GradientAccumulation):
     ):
         "Refuse a number that an epoch does not reach."
         if self.n_acc > n:
-            raise ConfigError(f'`accumulate` ({self.n_acc}) is more than the {n} samples of an epoch: '
-                              'there would be no step')
+            raise ConfigError(f'`accumulate` ({self.n_acc}) is more than the {n} samples of an '
+                              'epoch: there would be no step')
 
     def before_train(self):
-        "Forget the rest of the epoch before."
+        "Forget the gradients that the epoch before has left over."
         self.check(self.dls.train.n)
         self.count = 0
         self.opt.zero_grad()
@@ -238,25 +258,31 @@ class DRW(Callback):
     def weights_at(self,
         epoch:int, # From 0
     ): # Class weights, shape (n_classes,), or None before they switch on
-        "Weights of one epoch of the latest fit."
+        "The class weights in one epoch of the latest fit."
         return self.class_weights if epoch >= round(self.start*self.total) else None
 
-    def before_fit(self):
-        "Refuse a loss whose weights cannot be switched."
-        self.total, self.loss_of_classes = self.n_epoch, class_loss(self.loss_func)
-        if not hasattr(self.loss_of_classes, 'set_weights'):
-            raise ConfigError('DRW needs a loss with `set_weights`; '
-                              f'{type(self.loss_of_classes).__name__} has none')
-        if self.loss_of_classes.weight is not None:
-            raise ConfigError('the loss has class weights of its own; DRW would replace them')
+# %% ../../nbs/training/02_callbacks.ipynb #ad854167
+@patch
+def before_fit(self:DRW):
+    "Refuse a loss whose weights cannot be switched."
+    self.total, self.loss_of_classes = self.n_epoch, class_loss(self.loss_func)
+    if not hasattr(self.loss_of_classes, 'set_weights'):
+        raise ConfigError('DRW needs a loss with `set_weights`; '
+                          f'{type(self.loss_of_classes).__name__} has none')
+    if self.loss_of_classes.weight is not None:
+        raise ConfigError('the loss has class weights of its own; DRW would replace them')
 
-    def before_epoch(self):
-        "Set the weights of the epoch."
-        self.loss_of_classes.set_weights(self.weights_at(self.epoch))
+# %% ../../nbs/training/02_callbacks.ipynb #388fe811
+@patch
+def before_epoch(self:DRW):
+    "Set the weights of the epoch."
+    self.loss_of_classes.set_weights(self.weights_at(self.epoch))
 
-    def after_fit(self):
-        "Leave the loss as it was."
-        self.loss_of_classes.set_weights(None)
+# %% ../../nbs/training/02_callbacks.ipynb #86685050
+@patch
+def after_fit(self:DRW):
+    "Leave the loss without weights, as it was."
+    self.loss_of_classes.set_weights(None)
 
 # %% ../../nbs/training/02_callbacks.ipynb #ebe4cad3
 def mixed_precision(

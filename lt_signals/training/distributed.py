@@ -27,6 +27,20 @@ from ..data.loaders import SignalDL
 from .callbacks import loss_parameters
 
 # %% ../../nbs/training/05_distributed.ipynb #6c6ae008
+def _share_of(dl, rank, world_size):
+    "For `SignalDL.new`: a sampler that knows its rank, or as many samples as divide evenly."
+    if dl.sampler is None:
+        n = len(dl.indices)//world_size*world_size
+        return dict(dataset=dl.dataset.new(dl.indices[:n]))
+    if not hasattr(dl.sampler, 'world_size'):
+        raise LTSError(f'the sampler {type(dl.sampler).__name__} cannot be split over processes; '
+                       'use a name of `samplers`, or one with attributes `rank` and `world_size`')
+    sampler = copy(dl.sampler)
+    sampler.rank = rank
+    sampler.world_size = world_size
+    return dict(sampler=sampler)
+
+# %% ../../nbs/training/05_distributed.ipynb #cf30ef3a
 def shard(
     dl, # A `SignalDL` for training
     rank:int, # This process, 0 to `world_size`-1
@@ -43,18 +57,6 @@ def shard(
                    f'signals for each of {world_size}: use a `bs` of at most {share.n}, or fewer '
                    'processes')
 
-def _share_of(dl, rank, world_size):
-    "For `SignalDL.new`: a sampler that knows its rank, or as many samples as divide evenly."
-    if dl.sampler is None:
-        n = len(dl.indices)//world_size*world_size
-        return dict(dataset=dl.dataset.new(dl.indices[:n]))
-    if not hasattr(dl.sampler, 'world_size'):
-        raise LTSError(f'the sampler {type(dl.sampler).__name__} cannot be split over processes; '
-                       'use a name of `samplers`, or one with attributes `rank` and `world_size`')
-    sampler = copy(dl.sampler)
-    sampler.rank,sampler.world_size = rank,world_size
-    return dict(sampler=sampler)
-
 # %% ../../nbs/training/05_distributed.ipynb #7709cd26
 class ShardedTrainer(DistributedTrainer):
     "Train on the share of this process, with gradients averaged over all of them."
@@ -63,7 +65,8 @@ class ShardedTrainer(DistributedTrainer):
     def before_fit(self):
         "Wrap the model, and take the share of this process."
         a, dl = self.accelerator, self.dls.train
-        self.plain,self.ddp = self.learn.model,a.prepare_model(self.learn.model)
+        self.plain = self.learn.model
+        self.ddp = a.prepare_model(self.plain)
         self.share = shard(dl, a.process_index, a.num_processes)
         self.all_loaders = self.dls
         self.learn.dls = self.dls.with_train(self.share)
@@ -77,47 +80,56 @@ class ShardedTrainer(DistributedTrainer):
         if self.learn.model is self.ddp: self.learn.model = self.plain
     after_cancel_batch = after_cancel_fit = after_pred
 
-    def after_fit(self):
-        "Give everything back."
-        self.release()
     def _wrap_dl(self, dl): return dl
 
-    def release(self):
-        "Give model and loader back, after a fit or an error in it."
-        if self.ddp is None: return
-        self.after_pred()
-        if self.dls.train is self.share: self.learn.dls = self.all_loaders
-        self.plain = self.ddp = self.share = self.all_loaders = None
-        self.accelerator.free_memory()
+# %% ../../nbs/training/05_distributed.ipynb #4c73206c
+@patch
+def release(self:ShardedTrainer):
+    "Give model and loader back, after a fit or an error in it."
+    if self.ddp is None: return
+    self.after_pred()
+    if self.dls.train is self.share: self.learn.dls = self.all_loaders
+    self.plain = self.ddp = self.share = self.all_loaders = None
+    self.accelerator.free_memory()
+
+# %% ../../nbs/training/05_distributed.ipynb #e7715254
+@patch
+def after_fit(self:ShardedTrainer):
+    "Give everything back."
+    self.release()
 
 # %% ../../nbs/training/05_distributed.ipynb #bc5f340c
 @patch
 def before_train(self:ShardedTrainer):
-    "Random numbers of its own for every process but the first."
+    "Give every process but the first random numbers of its own."
     rank = self.accelerator.process_index
     if not rank: return
     seed = seed_stream(self.dls.train.seed, 'rank', rank, self.epoch).integers(2**32)
     setup_seed(int(seed), torch.are_deterministic_algorithms_enabled())
 
+# %% ../../nbs/training/05_distributed.ipynb #dc4ed255
 @patch
 def after_loss(self:ShardedTrainer):
     "The loss of the batches of all processes, for those who look at it; DDP averages gradients."
     if self.training: self.learn.loss = self.accelerator.reduce(self.loss.detach(), 'mean')
 
+# %% ../../nbs/training/05_distributed.ipynb #63560c3e
 @patch
 def after_backward(self:ShardedTrainer):
-    "Gradients of the loss's own parameters, averaged as DDP averages those of the model."
+    "Average the gradients of the loss's own parameters, as DDP does those of the model."
     for p in loss_parameters(self.loss_func):
         if p.grad is not None: p.grad = self.accelerator.reduce(p.grad, 'mean')
 
+# %% ../../nbs/training/05_distributed.ipynb #d20bf3e6
 @patch
 def after_train(self:ShardedTrainer):
-    "Buffers of the first process for all."
+    "Give all processes the buffers of the first."
     broadcast(list(self.plain.buffers()))
 
+# %% ../../nbs/training/05_distributed.ipynb #2f5a716e
 @patch
 def after_epoch(self:ShardedTrainer):
-    "Scores of the first process for all."
+    "Give all processes the scores of the first."
     values, = broadcast_object_list([list(self.recorder.values[-1])])
     self.learn.final_record = self.recorder.values[-1] = L(values)
 
@@ -133,12 +145,13 @@ def synced_batchnorm(
     finally:
         for name,bn in own.items():
             sync = model.get_submodule(name)
-            bn._parameters,bn._buffers = sync._parameters,sync._buffers
+            bn._parameters = sync._parameters
+            bn._buffers = sync._buffers
             model.set_submodule(name, bn.train(sync.training))
 
 # %% ../../nbs/training/05_distributed.ipynb #7c459ecc
 class SignalLearner(Learner):
-    "A `Learner` that can begin at a later epoch, and whose `distrib_ctx` splits `SignalDL` loaders."
+    "A `Learner` that can begin at a later epoch, and whose `distrib_ctx` splits its loaders."
     _distributed = None
     first_epoch = 0 # Of the fit under way
     make_loss = None # Function from class counts to the loss, where the loss was given by name
@@ -156,19 +169,23 @@ class SignalLearner(Learner):
         try: super().fit(n_epoch, lr, wd, cbs, reset_opt)
         finally: self.first_epoch = 0
 
-    def _do_fit(self):
-        "Run the epochs that are left."
-        bar = self.progress.mbar if hasattr(self, 'progress') and self.first_epoch else None
-        if bar: bar.update(0)
-        for epoch in range(self.first_epoch, self.n_epoch):
-            self.epoch = epoch
-            self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+# %% ../../nbs/training/05_distributed.ipynb #2f035dba
+@patch
+def _do_fit(self:SignalLearner):
+    "Run the epochs that are left."
+    bar = self.progress.mbar if hasattr(self, 'progress') and self.first_epoch else None
+    if bar: bar.update(0)
+    for epoch in range(self.first_epoch, self.n_epoch):
+        self.epoch = epoch
+        self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
-    def remake_loss(self,
-        class_counts, # Training samples per class, shape (n_classes,)
-    ):
-        "Make the loss for other class counts, where it was given by name."
-        if self.make_loss is not None: self.loss_func = self.make_loss(class_counts)
+# %% ../../nbs/training/05_distributed.ipynb #d03b3df6
+@patch
+def remake_loss(self:SignalLearner,
+    class_counts, # Training samples per class, shape (n_classes,)
+):
+    "Make the loss for other class counts, where it was given by name."
+    if self.make_loss is not None: self.loss_func = self.make_loss(class_counts)
 
 # %% ../../nbs/training/05_distributed.ipynb #7757c15e
 @patch
@@ -210,7 +227,13 @@ def to_detach(self:SignalLearner,
 
 # %% ../../nbs/training/05_distributed.ipynb #9142b05f
 @patch
-def get_preds(self:SignalLearner, ds_idx=1, dl=None, *args, reorder=True, **kwargs):
+def get_preds(self:SignalLearner,
+    ds_idx:int=1, # Which of the loaders: 0 is training, 1 validation
+    dl=None, # Another loader
+    *args, # Passed to fastai's
+    reorder:bool=True, # Put predictions of a shuffled loader in the order of its samples
+    **kwargs, # Passed to fastai's
+):
     "As fastai's; but what is in order stays so, as fastai cannot reorder a dict of tasks."
     if dl is None or getattr(dl, 'sampler', None) is None: reorder = False
     return Learner.get_preds(self, ds_idx, dl, *args, reorder=reorder, **kwargs)
@@ -222,10 +245,10 @@ def from_rank0(
     "Call `func` in the first process; all wait for it, and an error there is an error everywhere."
     if num_distrib() < 2: return func()
     if not is_initialized(): raise LTSError('`from_rank0` works inside `learn.distrib_ctx()`')
-    res,error = None,None
+    res = error = None
     if not rank_distrib():
         try: res = func()
         except Exception as e: error = e
-    res,problem = broadcast_object_list([res, error and f'{type(error).__name__}: {error}'])
+    res, problem = broadcast_object_list([res, error and f'{type(error).__name__}: {error}'])
     if problem: raise error or LTSError(f'the first process failed: {problem}')
     return res

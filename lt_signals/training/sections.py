@@ -37,6 +37,7 @@ class SamplingConfig:
     alpha:float = opt(.5, 'exponent of power sampling: 1 natural, 0 class-uniform', 0, 1)
     alpha_start:float = opt(.5, 'exponent of progressive_power at the first epoch', 0, 1)
     alpha_end:float = opt(0., 'exponent of progressive_power at the last epoch', 0, 1)
+    at_least:Optional[int] = opt(None, 'draws an epoch, where there are fewer signals', low=1)
 
 # %% ../../nbs/training/08_sections.ipynb #a537405y
 @dataclass

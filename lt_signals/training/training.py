@@ -91,7 +91,7 @@ class Training(TrainingConfig, Stage):
     loss_options:Dict[str, Any] = opt({}, "further arguments of the loss, e.g. '{gamma: 2}'")
     drw_start:Optional[float] = opt(None, 'deferred re-weighting from this share of the epochs on', 0, 1)
     sampler:Optional[str] = opt(None, "a name of the registry `samplers`; None is the loader's own")
-    sampler_options:Dict[str, Any] = opt({}, '`alpha`, `alpha_start`, `alpha_end`')
+    sampler_options:Dict[str, Any] = opt({}, '`alpha`, `alpha_start`, `alpha_end`, `at_least`')
     schedule:str = opt('cosine', 'a name of the registry `schedules`')
     schedule_options:Dict[str, Any] = opt({}, 'options of the schedule')
     warmup_epochs:float = opt(1., 'epochs of linear warm-up; at most half of `epochs` is used', low=0)
