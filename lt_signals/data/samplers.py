@@ -177,6 +177,7 @@ def make_sampler(
     num_samples:int=None, # Draws an epoch over all ranks; as many as labels when None
     rank:int=0, # This process, 0 to `world_size`-1
     world_size:int=1, # Number of processes
+    at_least:int=None, # Draws an epoch over all ranks, where there are fewer labels
 ) -> ClassSampler: # A torch `Sampler` with `set_epoch`
     "Make the sampler `method` for `labels`."
     rule = samplers[method]
@@ -184,6 +185,7 @@ def make_sampler(
     for k,v in dict(alpha=alpha, alpha_start=alpha_start, alpha_end=alpha_end).items():
         if not 0 <= v <= 1: raise LTSError(f'`{k}` ({v}) must be from 0 (class-uniform) to 1 (natural)')
     rule = partial(rule, alpha=alpha, alpha_start=alpha_start, alpha_end=alpha_end)
+    num_samples = max(len(labels) if num_samples is None else num_samples, at_least or 0)
     return ClassSampler(labels, rule, total_epochs, seed, num_samples, rank, world_size,
                         iid=samplers.info[method].get('iid', False))
 

@@ -50,7 +50,7 @@ def run_results(
         processes=max(1, num_distrib()), part=part,
         summary={s['name']: s['rows'][part] for s in stages if s['rows']},
         stages=[{k: v for k,v in s.items() if k != 'seconds'} for s in stages],
-        **tasks.create(cfg.task).extra_results(ctx), versions=_versions())
+        versions=_versions()) | tasks.create(cfg.task).extra_results(ctx)
 
 # %% ../../nbs/runs/03_experiment.ipynb #5b20ffd1
 def summary_text(

@@ -45,7 +45,7 @@ def run_loaders(
     store, unknown = split_unknown(cfg, task.open(cfg))
     data = replace(cfg.data, augment=task.augment(cfg, store), seed=data_seed(cfg))
     dls = build_dataloaders(store, data, targets=task.targets(cfg, store), device=device)
-    return dls, unknown
+    return task.loaders(cfg, dls), unknown
 
 # %% ../../nbs/runs/01_prepare.ipynb #49436e2b
 def build_run(

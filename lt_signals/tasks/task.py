@@ -55,7 +55,7 @@ def make_stages(
     return [stages[n].from_config(cfg, n) for n in names]
 
 # %% ../../nbs/tasks/00_task.ipynb #fbff74d0
-tasks = Registry('task', [f'lt_signals.tasks.{m}' for m in ('emitter', 'amc', 'defects')])
+tasks = Registry('task', [f'lt_signals.tasks.{m}' for m in ('emitter', 'amc', 'defects', 'detection')])
 
 # %% ../../nbs/tasks/00_task.ipynb #fbff74dx
 class Task:
@@ -96,6 +96,14 @@ def augment(self:Task,
 ) -> list: # As for `build_dataloaders`
     "What training batches are changed by."
     return cfg.data.augment
+
+@patch
+def loaders(self:Task,
+    cfg, # Configuration of the run
+    dls, # `SignalDataLoaders` of its samples, split as `data` says
+): # `SignalDataLoaders`
+    "The loaders of the run; a task may put others in their place, or refuse them."
+    return dls
 
 @patch
 def stages(self:Task,

@@ -23,8 +23,9 @@ from ..data.samplers import make_sampler
 from ..losses.base import losses, resolve_loss
 from ..losses.multitask import MultiTaskLoss
 from ..models.classifiers import set_batchnorm_eval
-from .callbacks import (Accumulate, class_loss, ClipGradients, DRW, EMA, KeepBest,
-                                           loss_parameters, mixed_precision, Mixup, StopOnNaN)
+from .callbacks import (Accumulate, class_loss, ClipGradients, DRW, EMA,
+                                           KeepBest, loss_parameters, mixed_precision, Mixup,
+                                           StopOnNaN)
 from .checkpoint import Checkpointer
 from .optim import build_criterion, build_optimizer
 from .schedules import build_scheduler_for_stage, schedules
@@ -34,30 +35,6 @@ from .stages import corrects_prior, head_prior, Plan, Stage, TrainContext
 # %% ../../nbs/training/09_training.ipynb #6c1f8b07
 class TrainAll:
     "Train all parameters at one rate; the base of other ways to train."
-    def check(self,
-        stage, # The stage, which may have settings for this way
-        head:nn.Module, # The classifier
-    ):
-        "Raise a `ConfigError` for a head that cannot be trained so."
-
-    def prepare(self,
-        model:nn.Module, # Changed in place
-        n_classes:int, # Number of classes
-    ):
-        "Do what comes before the fit."
-
-    def finish(self,
-        model:nn.Module, # Changed in place
-        n_classes:int, # Number of classes
-    ):
-        "Do what comes after the fit, or after an error in it."
-
-    def keeps_statistics(self,
-        stage, # The stage
-    ) -> bool: # Whether BatchNorm does not learn
-        "Say whether the running statistics of BatchNorm stay as they are."
-        return False
-
     def groups(self,
         model:nn.Module, # The model as it is during the fit
         n_classes:int, # Number of classes
@@ -65,6 +42,36 @@ class TrainAll:
     ) -> tuple: # Groups of parameters, and the rate of each
         "What learns, and how fast."
         return [trainable_params(model)], [stage.lr]
+
+    def keeps_statistics(self,
+        stage, # The stage
+    ) -> bool: # Whether BatchNorm does not learn
+        "Say whether the running statistics of BatchNorm stay as they are."
+        return False
+
+# %% ../../nbs/training/09_training.ipynb #5b93bd06
+@patch
+def check(self:TrainAll,
+    stage, # The stage, which may have settings for this way
+    head:nn.Module, # The classifier
+):
+    "Raise a `ConfigError` for a head that cannot be trained so."
+
+# %% ../../nbs/training/09_training.ipynb #4fb0a7a9
+@patch
+def prepare(self:TrainAll,
+    model:nn.Module, # Changed in place
+    n_classes:int, # Number of classes
+):
+    "Do what comes before the fit."
+
+# %% ../../nbs/training/09_training.ipynb #2d8b504f
+@patch
+def finish(self:TrainAll,
+    model:nn.Module, # Changed in place
+    n_classes:int, # Number of classes
+):
+    "Do what comes after the fit, or after an error in it."
 
 # %% ../../nbs/training/09_training.ipynb #6c1f8b08
 @contextmanager
@@ -89,12 +96,14 @@ class Training(TrainingConfig, Stage):
     "What stages that train have in common: the settings of one fit."
     loss:Any = opt(None, "a name of the registry `losses`, or a module; None is the learner's own")
     loss_options:Dict[str, Any] = opt({}, "further arguments of the loss, e.g. '{gamma: 2}'")
-    drw_start:Optional[float] = opt(None, 'deferred re-weighting from this share of the epochs on', 0, 1)
+    drw_start:Optional[float] = opt(None, 'deferred re-weighting from this share of the epochs on',
+                                    low=0, high=1)
     sampler:Optional[str] = opt(None, "a name of the registry `samplers`; None is the loader's own")
     sampler_options:Dict[str, Any] = opt({}, '`alpha`, `alpha_start`, `alpha_end`, `at_least`')
     schedule:str = opt('cosine', 'a name of the registry `schedules`')
     schedule_options:Dict[str, Any] = opt({}, 'options of the schedule')
-    warmup_epochs:float = opt(1., 'epochs of linear warm-up; at most half of `epochs` is used', low=0)
+    warmup_epochs:float = opt(1., 'epochs of linear warm-up; at most half of `epochs` is used',
+                              low=0)
     patience:int = opt(0, 'epochs without improvement before stopping; 0 never stops early', low=0)
     monitor:str = opt('macro_recall', 'valid_loss or a metric; the best epoch is kept')
 
@@ -109,26 +118,33 @@ def _label_options(name, n_samples):
     "Options of a loss for several labels; one for classes that exclude each other is refused."
     able = losses.where(multilabel=True)
     if losses[resolve_loss(name)] and resolve_loss(name) in able: return {'n_samples': n_samples}
-    raise ConfigError(f'the loss {name!r} is for classes that exclude each other; for several labels '
-                      f'use {", ".join(able)}')
+    raise ConfigError(f'the loss {name!r} is for classes that exclude each other; for several '
+                      f'labels use {", ".join(able)}')
 
 # %% ../../nbs/training/09_training.ipynb #6c1f8b13
+@patch
+def _check_loss(self:Training, own):
+    "Refuse what cannot be said of the learner's `own` loss."
+    if isinstance(own, MultiTaskLoss) and (self.loss is not None or self.label_smoothing):
+        raise ConfigError(f'{self.name}: the learner has a loss of several tasks; give the loss of '
+                          'each, and its `label_smoothing`, to `MultiTaskLoss`')
+    if self.loss is None and self.label_smoothing:
+        raise ConfigError(f'{self.name}: `label_smoothing` is for a loss that the stage names; set '
+                          "`loss` ('CrossEntropy', …)")
+
+# %% ../../nbs/training/09_training.ipynb #3e4e7219
 @patch
 def make_loss(self:Training,
     learn, # A `Learner`
     class_counts, # Training samples per class, shape (n_classes,)
 ) -> nn.Module: # The loss that the stage trains with
     "Make the loss that the stage names; without a name it is the learner's."
-    smooth = {'label_smoothing': self.label_smoothing} if self.label_smoothing else {}
-    if isinstance(learn.loss_func, MultiTaskLoss) and (self.loss is not None or smooth):
-        raise ConfigError(f'{self.name}: the learner has a loss of several tasks; give the loss of '
-                          'each, and its `label_smoothing`, to `MultiTaskLoss`')
-    if self.loss is None and smooth:
-        raise ConfigError(f'{self.name}: `label_smoothing` is for a loss that the stage names; set '
-                          "`loss` ('CrossEntropy', …)")
+    self._check_loss(learn.loss_func)
     if self.loss is None: return learn.loss_func
     labels, own = learn.dls.train.labels, {}
-    if isinstance(self.loss, str) and np.ndim(labels) == 2: own = _label_options(self.loss, len(labels))
+    if isinstance(self.loss, str) and np.ndim(labels) == 2:
+        own = _label_options(self.loss, len(labels))
+    smooth = {'label_smoothing': self.label_smoothing} if self.label_smoothing else {}
     return build_criterion(self.loss, class_counts, **{**own, **smooth, **self.loss_options})
 
 # %% ../../nbs/training/09_training.ipynb #6c1f8b15
@@ -154,6 +170,39 @@ def callbacks(self:Training,
 
 # %% ../../nbs/training/09_training.ipynb #6c1f8b17
 @patch
+def _check_monitor(self:Training, plan):
+    "Refuse to watch what is not there."
+    if self.monitor not in plan.monitors:
+        raise ConfigError(f'{self.name}: `monitor` ({self.monitor!r}) must be one of '
+                          f'{", ".join(plan.monitors)}')
+    if plan.has_valid: return
+    plateau = 'callback' in schedules.info[self.schedule]
+    by_schedule = f'the schedule {self.schedule}' if plateau else None
+    if watches := 'early stopping (`patience`)' if self.patience else by_schedule:
+        raise ConfigError(f'{self.name}: {watches} watches validation, and the validation part is '
+                          'empty; raise `val_ratio`, or do without')
+
+# %% ../../nbs/training/09_training.ipynb #6c1f8b18
+@patch
+def _check_sampler(self:Training, plan):
+    "Refuse a sampler that does not exist, or that a head contradicts."
+    if self.sampler is not None:
+        make_sampler(np.arange(len(plan.counts)), self.sampler, **self.sampler_options)
+    if corrects_prior(plan.head) and self.sampler not in (None, 'none'):
+        raise ConfigError(f'{self.name}: the head {type(plan.head).__name__} adjusts for the class '
+                          f'counts, but `sampler` ({self.sampler!r}) changes how often classes are '
+                          "seen; use sampler='none', or the head 'linear'")
+
+# %% ../../nbs/training/09_training.ipynb #6c1f8b19
+@patch
+def _check_mixup(self:Training, loss):
+    "Refuse mixtures for a weighting of tasks that needs each loss."
+    if self.mixup and isinstance(loss, MultiTaskLoss) and loss.callbacks():
+        raise ConfigError(f'`mixup` adds up losses that the weighting {loss.weighting} needs one '
+                          'by one; set mixup to 0, or choose another weighting')
+
+# %% ../../nbs/training/09_training.ipynb #3fc23e3b
+@patch
 def check(self:Training, plan):
     "Refuse settings that cannot be, or not together; the loss is built here."
     loss, head = self.make_loss(plan.learn, plan.counts), plan.head
@@ -162,37 +211,10 @@ def check(self:Training, plan):
     if self.accumulate: Accumulate(self.accumulate).check(plan.learn.dls.train.n)
     build_optimizer(self.optimizer)
     self.callbacks(plan.counts, has_valid=plan.has_valid)
-    if self.mixup and isinstance(loss, MultiTaskLoss) and loss.callbacks():
-        raise ConfigError(f'`mixup` adds up losses that the weighting {loss.weighting} needs one by '
-                          'one; set mixup to 0, or choose another weighting')
+    self._check_mixup(loss)
     self._check_sampler(plan)
     self.way.check(self, head)
     return plan.with_loss(self.name, loss, corrects_prior(class_loss(loss), head))
-
-# %% ../../nbs/training/09_training.ipynb #6c1f8b18
-@patch
-def _check_monitor(self:Training, plan):
-    "Refuse to watch what is not there."
-    if self.monitor not in plan.monitors:
-        raise ConfigError(f'{self.name}: `monitor` ({self.monitor!r}) must be one of '
-                          f'{", ".join(plan.monitors)}')
-    if plan.has_valid: return
-    watches = ('early stopping (`patience`)' if self.patience else
-               f'the schedule {self.schedule}' if 'callback' in schedules.info[self.schedule] else None)
-    if watches:
-        raise ConfigError(f'{self.name}: {watches} watches validation, and the validation part is empty; '
-                          'raise `val_ratio`, or do without')
-
-# %% ../../nbs/training/09_training.ipynb #6c1f8b19
-@patch
-def _check_sampler(self:Training, plan):
-    "Refuse a sampler that does not exist, or that a head contradicts."
-    if self.sampler is not None:
-        make_sampler(np.arange(len(plan.counts)), self.sampler, **self.sampler_options)
-    if corrects_prior(plan.head) and self.sampler not in (None, 'none'):
-        raise ConfigError(f'{self.name}: the head {type(plan.head).__name__} adjusts for the class '
-                          f'counts, but `sampler` ({self.sampler!r}) changes how often classes are seen; '
-                          "use sampler='none', or the head 'linear'")
 
 # %% ../../nbs/training/09_training.ipynb #6c1f8b21
 @patch
@@ -205,7 +227,8 @@ def groups(self:Training,
     groups, rates = self.way.groups(model, n_classes, self)
     decays = [self.weight_decay]*len(groups)
     extra = loss_parameters(loss)
-    return ([extra, *groups], [self.lr, *rates], [0., *decays]) if extra else (groups, rates, decays)
+    if not extra: return groups, rates, decays
+    return [extra, *groups], [self.lr, *rates], [0., *decays]
 
 # %% ../../nbs/training/09_training.ipynb #6c1f8b22
 @patch
@@ -239,7 +262,8 @@ def fit(self:Training,
     cbs:list, # All callbacks
 ): # The training loader that was used
     "Fit the learner of the context with what belongs to the stage."
-    learn, n, start = ctx.learn, len(ctx.counts), ctx.state['epoch'] if ctx.state else 0
+    learn, n = ctx.learn, len(ctx.counts)
+    start = ctx.state['epoch'] if ctx.state else 0
     dl = self.loader(ctx.dls.train, ctx.stage_seed)
     with trainable(learn.model, self, n):
         groups, lr, wd = self.groups(learn.model, n, loss)
@@ -280,6 +304,7 @@ def _weights_at(loss, epoch, epochs):
     if hasattr(loss, 'weights_at'): return loss.weights_at(epoch, epochs)
     return getattr(loss, 'weight', None)
 
+# %% ../../nbs/training/09_training.ipynb #a7034c94
 @patch
 def _learned_prior(self:Training, ctx, dl, loss, cbs, epoch):
     "The class prior in the head, as it was trained in the epoch that was kept."
@@ -293,6 +318,7 @@ def _number(v):
     "A plain number, or None."
     return None if v is None else float(v)
 
+# %% ../../nbs/training/09_training.ipynb #d16ee11e
 def history_rows(
     recorder, # fastai's `Recorder` after a fit
 ) -> list: # A dict per epoch: epoch, lr (at its end), train_loss, valid_loss, metrics
