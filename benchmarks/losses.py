@@ -28,7 +28,8 @@ OTHER = ('SigmoidFocal', 'ClassBalanced, sigmoid focal', 'CostSensitiveExpected'
 def candidates(counts, y, device):
     "{name: function of the logits}"
     res = {BASE: lambda z: F.cross_entropy(z, y), f'{BASE} again': lambda z: F.cross_entropy(z, y)}
-    named = {n: (n, losses.info[n].get('example', {})) for n in losses} | VARIANTS
+    named = {n: (n, losses.info[n].get('example', {})) for n in losses
+             if not losses.info[n].get('multilabel')} | VARIANTS
     for label, (name, options) in named.items():
         loss = create_loss(name, counts, CLASSES, **options).to(device)
         loss.set_epoch(5, 10)

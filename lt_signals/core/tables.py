@@ -66,10 +66,12 @@ def two_columns(
 def flatten(
     nested, # Dicts and lists in each other
     prefix:str='', # Put before every name, with a dot
+    lists:bool=True, # Number the entries of lists, instead of keeping lists as values
 ) -> dict: # {dotted name: value}; empty dicts and lists stay as values
     "Nested dicts and lists as one dict with dotted names."
     if not nested and not prefix: return {}
-    if not isinstance(nested, (dict, list)) or not nested: return {prefix: nested}
+    kinds = (dict, list) if lists else dict
+    if not isinstance(nested, kinds) or not nested: return {prefix: nested}
     items = nested.items() if isinstance(nested, dict) else enumerate(nested)
     return {k2: v2 for k,v in items
-            for k2,v2 in flatten(v, f'{prefix}.{k}' if prefix else str(k)).items()}
+            for k2,v2 in flatten(v, f'{prefix}.{k}' if prefix else str(k), lists).items()}
