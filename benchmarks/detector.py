@@ -31,7 +31,7 @@ from lt_signals.data.splits import stratified_split
 from lt_signals.synth.scenes import Scenes
 from lt_signals.views.blobs import BlobDetector
 from lt_signals.views.streams import open_streams
-from lt_signals.tasks.detection import train_detector
+from lt_signals.tasks.detector import train_detector
 
 LABELS = [25, 50, 100, 250, 500, 1000]
 OTHERS = 10  # crops without signal for each signal

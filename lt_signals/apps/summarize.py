@@ -18,7 +18,7 @@ from ..core.files import write_atomically
 class SummarizeConfig:
     "What `lts_summarize` compares, and what it writes."
     path:List[str] = opt(['experiments'], 'folders of runs, runs, patterns; path= may be left out')
-    metric:str = opt('HM', 'score to rank by, e.g. HM, OA, Macro-F1, few, AUROC')
+    metric:Optional[str] = opt(None, 'score to rank by, e.g. HM, OA, few; null: the first of the task')
     baseline:Optional[str] = opt(None, 'method, name of runs, or run; null: plain CrossEntropy')
     stages:str = opt('last', "last: each run's last stage, and the baseline; all: every stage",
                        choices=['last', 'all'])

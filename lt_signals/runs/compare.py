@@ -14,8 +14,9 @@ from fastcore.basics import patch
 from scipy import stats
 
 from ..core.errors import ConfigError, LTSError
-from ..evaluation.figures import plot_method_comparison
-from .collect import check_metric, GROUPS, METRICS, RANKED, score_columns
+from ..evaluation.figures import GROUP_COLORS, plot_method_comparison
+from .collect import check_metric, score_columns, score_names
+from ..tasks.task import tasks
 
 # %% ../../nbs/runs/06_compare.ipynb #2aa160f7
 class Difference(NamedTuple):
@@ -93,14 +94,16 @@ class Comparison:
     "Methods on one data set, over seeds."
     def __init__(self,
         results:pd.DataFrame, # Rows of one data set, from `collect_runs`
-        metric:str='HM', # What is ranked by, one of `METRICS`
+        metric:str=None, # Score that is ranked by; the first one of the task when None
         baseline:str=None, # Method, name of runs, or run to compare with
         stages:str='last', # 'last': each run's last stage, and the baseline; 'all': every stage
     ):
         if stages not in ('last', 'all'):
             raise ConfigError(f"`stages` ({stages!r}) must be 'last' or 'all'")
         self.data, = results['data'].unique()
-        self.metric, self.baseline = check_metric(metric), find_baseline(results, baseline)
+        self.task, self.scores = results['task'].iloc[0], score_names(results)
+        self.metric = check_metric(metric, self.scores)
+        self.baseline = find_baseline(results, baseline)
         if stages == 'last':
             shown = [*results['method'][results['last']], self.baseline]
             results = results[results['method'].isin(shown)]
@@ -115,42 +118,52 @@ class Comparison:
 
 # %% ../../nbs/runs/06_compare.ipynb #741495f3
 @patch
+def less_is_better(self:Comparison, column):
+    "Whether a smaller value of a score is better, as of a calibration error."
+    return column.removeprefix('valid ') in tasks[self.task].less_is_better
+
+@patch
 def _best_first(self:Comparison, column):
-    "The means of a column, best first: the largest, but the smallest calibration error."
-    return self.mean[column].sort_values(ascending=column == 'ECE', kind='stable')
+    "The means of a column, best first."
+    return self.mean[column].sort_values(ascending=self.less_is_better(column), kind='stable')
+
+@patch(as_prop=True)
+def shown(self:Comparison):
+    "The scores that tables show: the one that is ranked by, and the first seven."
+    return list(dict.fromkeys([self.metric, *self.scores[:7]]))
 
 # %% ../../nbs/runs/06_compare.ipynb #741495fx
 @patch
 def ranking(self:Comparison,
-    by:str=None, # One of `METRICS`; the comparison's own by default
+    by:str=None, # A score; the comparison's own by default
 ) -> pd.DataFrame: # A row a method: seeds, mean of each metric, standard deviation ('HM std', …)
     "The methods, best first."
-    order = self._best_first(check_metric(by or self.metric)).index
-    std = self.std[METRICS].add_suffix(' std')
-    return pd.concat([self.seeds.rename('seeds'), self.mean[METRICS], std], axis=1).loc[order]
+    order = self._best_first(check_metric(by or self.metric, self.scores)).index
+    mean, std = self.mean[self.scores], self.std[self.scores].add_suffix(' std')
+    return pd.concat([self.seeds.rename('seeds'), mean, std], axis=1).loc[order]
 
 # %% ../../nbs/runs/06_compare.ipynb #741495fy
 @patch
 def places(self:Comparison) -> pd.DataFrame: # Integers from 1, equal scores share a place
-    "The place of each method by overall accuracy, mean recall, mean F1 and harmonic mean."
-    rank = self.mean[RANKED].round(12).rank(ascending=False, method='min')
+    "The place of each method by the first four scores."
+    rank = self.mean[self.scores[:4]].round(12).rank(ascending=False, method='min')
     return rank.fillna(len(rank)).astype(int).loc[self.ranking().index]
 
 # %% ../../nbs/runs/06_compare.ipynb #305869e5
 @patch
 def choice_column(self:Comparison) -> str: # A column of `mean`
-    "The validation score that methods are chosen by: the metric's own, else HM, else mAcc."
-    for c in [f'valid {m}' for m in (self.metric, 'HM', 'mAcc')]:
+    "The validation score that methods are chosen by: the metric's own, else the first there is."
+    for c in [f'valid {m}' for m in (self.metric, *self.scores)]:
         if c in self.mean and self.mean[c].notna().all(): return c
     return self.metric
 
 # %% ../../nbs/runs/06_compare.ipynb #6d7dd634
 @patch
 def matrix(self:Comparison,
-    metric:str=None, # One of `METRICS`; the comparison's own by default
+    metric:str=None, # A score; the comparison's own by default
 ) -> pd.DataFrame: # A row a loss, a column a sampler; NaN where not run
     "Loss × sampler: mean over seeds."
-    score = self.mean[check_metric(metric or self.metric)]
+    score = self.mean[check_metric(metric or self.metric, self.scores)]
     order = self._best_first(self.choice_column()).index
     cells = self.facts.loc[order, ['loss', 'sampler']].assign(score=score)
     cells = cells.drop_duplicates(['loss', 'sampler'])
@@ -176,10 +189,10 @@ def improvement(self:Comparison) -> pd.DataFrame: # Interval and p of the metric
     rows = [paired_difference(wide[m], wide[self.baseline]) for m in others]
     table = pd.DataFrame(rows, index=others, columns=Difference._fields).drop(columns='mean')
     table['p holm'] = holm(table['p'])
-    for m in dict.fromkeys([self.metric, *RANKED, *GROUPS]):
+    for m in self.shown:
         scores = self.by_seed(m)
         table[m] = scores[others].sub(scores[self.baseline], axis=0).mean()
-    return table.sort_values(self.metric, ascending=self.metric == 'ECE')
+    return table.sort_values(self.metric, ascending=self.less_is_better(self.metric))
 
 # %% ../../nbs/runs/06_compare.ipynb #62408374
 class Best(NamedTuple):
@@ -211,8 +224,9 @@ def plot(self:Comparison,
     ax=None, # Axes to draw on
     top:int=20, # Draw at most this many methods
 ): # The axes
-    "The metric and the recall of the groups, with their scatter over seeds, best method first."
-    table, columns = self.ranking()[:top], dict.fromkeys([*GROUPS, self.metric])
+    "The metric and the scores of groups (else the first ones), with their scatter over seeds."
+    groups = [k for k in GROUP_COLORS if k in self.scores] or self.scores[:3]
+    table, columns = self.ranking()[:top], dict.fromkeys([*groups, self.metric])
     parts = {(c, k): table[c + end] for c in columns for k,end in (('mean', ''), ('std', ' std'))}
     return plot_method_comparison(pd.DataFrame(parts), ax)
 
@@ -220,7 +234,7 @@ def plot(self:Comparison,
 @patch
 def table(self:Comparison) -> pd.DataFrame: # Fractions; 'HM - baseline' with 'low', 'high', 'p', …
     "A row a method with all there is to know: means, scatter, options, differences, command."
-    of_run = ['run', 'name', 'seed', 'split', 'last', 'tested', 'path', *self.mean]
+    of_run = ['run', 'name', 'seed', 'split', 'last', 'tested', 'path', 'scores', *self.mean]
     valid = self.mean[[c for c in self.mean if c.startswith('valid ')]]
     facts = self.facts.drop(columns=of_run).dropna(axis=1, how='all')
     table = self.ranking().join(valid).join(facts)

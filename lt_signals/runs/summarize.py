@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from ..core.errors import LTSError
 from ..core.files import write_atomically
 from ..core.tables import markdown_table
-from .collect import check_metric, collect_runs, GROUPS, RANKED
+from .collect import check_metric, collect_runs, score_names
 from .compare import Comparison, find_baseline, some_names
 
 # %% ../../nbs/runs/07_summarize.ipynb #4abed42x
@@ -51,7 +51,7 @@ def _facts_text(self:Comparison):
 def _ranking_text(self:Comparison, top):
     "The methods, best first: mean and scatter of the scores."
     table, cells = self.ranking()[:top or None], {}
-    for c in dict.fromkeys([self.metric, *RANKED, *GROUPS]):
+    for c in self.shown:
         cells[c] = [_percent(*v) for v in zip(table[c], table[f'{c} std'])]
     return markdown_table(pd.DataFrame({'seeds': table['seeds'], **cells}), 'method')
 
@@ -60,7 +60,7 @@ def _ranking_text(self:Comparison, top):
 def _matrix_text(self:Comparison):
     "Loss × sampler, with the best in bold."
     m = self.matrix()
-    best = m.min(axis=None) if self.metric == 'ECE' else m.max(axis=None)
+    best = m.min(axis=None) if self.less_is_better(self.metric) else m.max(axis=None)
     bold = lambda v: f'**{_percent(v)}**' if v == best else _percent(v)
     text = lambda v: '' if pd.isna(v) else bold(v)
     return markdown_table(m.map(text), 'loss')
@@ -81,8 +81,7 @@ def _p_value(p):
 def _improvement_text(self:Comparison, top):
     "The differences from the baseline, with intervals and p-values."
     imp = self.improvement()[:top or None]
-    names = dict.fromkeys([self.metric, *RANKED, *GROUPS])
-    first, *rest = ((f'Δ {m}', [_percent(v, sign='+') for v in imp[m]]) for m in names)
+    first, *rest = ((f'Δ {m}', [_percent(v, sign='+') for v in imp[m]]) for m in self.shown)
     test = {'95 % interval': [*map(_interval, imp['low'], imp['high'])],
             'p': [*map(_p_value, imp['p'])], 'p, Holm': [*map(_p_value, imp['p holm'])]}
     cells = {'pairs': imp['pairs'], **dict([first]), **test, **dict(rest)}
@@ -152,11 +151,11 @@ class Summary:
         write_atomically(path, pd.concat([c.table() for c in self]).to_csv(index=False))
 
 # %% ../../nbs/runs/07_summarize.ipynb #c043d632
-def _baselines(sets, name):
-    "The baseline of each data set; `name` may be missing in all but one of them."
+def _for_each(sets, find, name):
+    "What `find(set, name)` gives for each data set; None where it fails, but in all of them."
     res, errors = [], []
     for d in sets:
-        try: res.append(find_baseline(d, name))
+        try: res.append(find(d, name))
         except LTSError as e:
             errors.append(e)
             res.append(None)
@@ -166,7 +165,7 @@ def _baselines(sets, name):
 # %% ../../nbs/runs/07_summarize.ipynb #f6ac2412
 def summarize(
     paths='experiments', # Folders of runs, runs, patterns; see `find_runs`
-    metric:str='HM', # What is ranked by, one of `METRICS`
+    metric:str=None, # Score to rank by; the first one of the task where None, or where it has none such
     baseline:str=None, # Method, name of runs, or run to compare with; plain CrossEntropy by default
     stages:str='last', # 'last': each run's last stage, and the baseline; 'all': every stage
     ignore=(), # Fields of the configuration that tell nothing apart, e.g. 'data.path'
@@ -174,12 +173,13 @@ def summarize(
     top:int=20, # Rows of the longer tables; 0 shows all
 ) -> Summary: # A `Comparison` for each data set
     "Compare any number of runs."
-    check_metric(metric)
     results, skipped = collect_runs(paths, ignore, strict)
     if not len(results):
         why = [f'{Path(k).name}: {v}' for k,v in skipped.items()]
         why = f' ({some_names(why, 3, "; ")})' if why else ''
         raise LTSError(f'no finished run in {paths}{why}')
     sets = [d for _,d in results.groupby('data')]
-    names = _baselines(sets, baseline)
-    return Summary([Comparison(d, metric, b, stages) for d,b in zip(sets, names)], skipped, top)
+    metrics = _for_each(sets, lambda d, name: check_metric(name, score_names(d)), metric)
+    names = _for_each(sets, find_baseline, baseline)
+    made = [Comparison(d, m, b, stages) for d,m,b in zip(sets, metrics, names)]
+    return Summary(made, skipped, top)

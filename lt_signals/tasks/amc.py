@@ -7,7 +7,7 @@ __all__ = ['quick_mods', 'quick_snrs', 'amc_defaults', 'grid_of', 'select_grid',
            'learned_tasks', 'AMC']
 
 # %% ../../nbs/tasks/03_amc.ipynb #64769ee2
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -217,6 +217,8 @@ def learned_tasks(
 class AMC(Task):
     "Modulation and SNR together, from I/Q or constellation images; without a path, a synthetic set"
     Section, defaults = AMCConfig, amc_defaults
+    synthetic = tuple(f.name for f in fields(FrameSetOptions))
+    data_fields = *synthetic, 'mods', 'snr_list'
     figures = 'history', 'amc', 'task_weights'
 
     def open(self, cfg):

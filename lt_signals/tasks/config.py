@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['RunConfig', 'task_section', 'run_sections', 'config_for', 'real_names', 'make_run_config', 'read_config',
-           'any_config']
+           'data_fields', 'any_config']
 
 # %% ../../nbs/tasks/01_config.ipynb #3131f5c3
 import json
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import List, Optional
@@ -153,6 +153,22 @@ def read_config(
     try: return make_run_config(json.loads(run.config.read_text('utf-8')))
     except json.JSONDecodeError as e:
         raise ConfigError(f'{run.config}: the configuration is not JSON: {e}') from None
+
+# %% ../../nbs/tasks/01_config.ipynb #174e95ca
+_source = ('path', 'format', 'options', 'path_test', 'val_ratio', 'test_ratio', 'group', 'stratify',
+           'imbalance_ratio') # Fields of the section `data` that say what the data are
+
+def data_fields(
+    task:str, # A name of `tasks`
+    synthetic:bool=True, # Whether the run has no path, so that the synthetic set matters
+) -> list: # Dotted names, of fields or of sections
+    "The fields of a configuration that two runs must share to be compared."
+    (own, Section), cls = task_section(task), tasks[task]
+    names = cls.data_fields
+    if names is None: names = [f.name for f in fields(Section)] if Section else []
+    names = [k for k in names if synthetic or k not in cls.synthetic]
+    return ['task', *(f'data.{k}' for k in _source), *(f'{own}.{k}' for k in names), 'evaluation',
+            *(f'openset.{k}' for k in ('unknown', 'n_unknown', 'choose'))]
 
 # %% ../../nbs/tasks/01_config.ipynb #bfba7f63
 def any_config() -> type: # Dataclass

@@ -8,7 +8,7 @@ __all__ = ['defects_defaults', 'defects_aliases', 'image_network', 'defects_lear
 
 # %% ../../nbs/tasks/04_defects.ipynb #eebcf658
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Dict
 
 import pandas as pd
@@ -170,6 +170,8 @@ def _open_images(cfg):
 class Defects(Task):
     "Which defects an image shows, several or none; without a path, synthetic steel plates"
     Section, defaults, aliases = DefectsConfig, defects_defaults, defects_aliases
+    synthetic = tuple(f.name for f in fields(PlateSetOptions))
+    data_fields = *synthetic, 'channels', 'keep_clean'
     figures = 'history', 'labels', 'pointing'
 
     def open(self, cfg):

@@ -7,7 +7,7 @@ __all__ = ['detection_defaults', 'DetectionConfig', 'network_of_phase', 'open_cr
            'run_threshold']
 
 # %% ../../nbs/tasks/07_detection.ipynb #ec8d9afd
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Optional
 
 import pandas as pd
@@ -101,6 +101,9 @@ def chosen_network(
 class Detection(Task):
     "Whether a crop of a spectrogram holds a signal; without a path, synthetic scenes"
     Section, defaults, aliases = DetectionConfig, detection_defaults, {'phase': network_of_phase}
+    synthetic = 'scenes', 'others', 'snr_low', 'snr_high'
+    data_fields = (*(f.name for f in fields(FinderOptions)), 'labels', 'min_share',
+                   'min_label_snr_db', *synthetic)
     figures = 'history', 'crops'
 
     def open(self, cfg):

@@ -6,7 +6,7 @@
 __all__ = ['SynthConfig', 'synthetic_emitters', 'Emitter', 'vote_recordings', 'wants_map']
 
 # %% ../../nbs/tasks/02_emitter.ipynb #6a38345c
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fastcore.basics import patch
 
@@ -50,6 +50,7 @@ def synthetic_emitters(
 class Emitter(Task):
     "Who transmitted, from raw I/Q; without a path, synthetic Mode S transmitters"
     Section, section = SynthConfig, 'synth'
+    synthetic = tuple(f.name for f in fields(SynthConfig))
 
     def open(self, cfg):
         "Signals of `data.path`, or synthetic ones."
