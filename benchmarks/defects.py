@@ -24,7 +24,7 @@ from lt_signals.data.dataloaders import build_dataloaders
 from lt_signals.data.splits import stratified_split
 from lt_signals.synth.plate_sets import synth_plates
 from lt_signals.evaluation.multilabel import MultiLabelAnalyzer, predict_labels
-from lt_signals.tasks.defects import defects_learner, judge_labels
+from lt_signals.tasks.defects import defects_learner, evaluate_labels
 from lt_signals.training.classifier_stages import Stage1
 from lt_signals.training.fit import fit_stages
 
@@ -70,7 +70,7 @@ def run_loss(name, dls, seed, lr):
     learn.model.to(DEVICE)
     t = time.perf_counter()
     with learn.no_bar(), learn.no_logging():
-        stage, = fit_stages(learn, [Stage1(lr=lr, **STAGE)], seed=seed, evaluate=lambda ctx, res: judge_labels(ctx.learn))
+        stage, = fit_stages(learn, [Stage1(lr=lr, **STAGE)], seed=seed, evaluate=evaluate_labels)
     seconds = time.perf_counter() - t
     half = MultiLabelAnalyzer(dls.class_counts).analyze(predict_labels(learn, dls.test), .5)
     rec = dict(loss=name, seed=seed, lr=lr, valid=max(r['best_label_f1'] for r in stage['history']), chosen=scores(stage['labels']), half=scores(half), thresholds=[*stage['thresholds'].values()],

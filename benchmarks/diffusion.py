@@ -3,7 +3,7 @@
 12 synthetic emitters that differ in hardware alone, six with 120 training messages and six with 8; 10 validation and 40 test messages
 of every emitter; 96 samples (the first 24 microseconds of a Mode S message) at 4 MS/s; a fresh set of emitters for every seed. All
 methods have the same network, optimiser, schedule, number of steps and random rotation of the phase; the best epoch is chosen on
-validation. One generator a seed is trained on the training messages alone; the network of `oversampling` judges its signals.
+validation. One generator a seed is trained on the training messages alone; the network of `oversampling` assesses its signals.
 
   none          messages as often as they are in the set
   oversampling  every class equally often
@@ -52,7 +52,7 @@ def loaders(store, seed, physical=False):
     return build_dataloaders(store, batch_size=64, augment=augment, seed=seed, device=DEVICE, in_memory=True)
 
 
-def train_generator(store, seed, judge, epochs):
+def train_generator(store, seed, classifier, epochs):
     "Generated signals, those that pass and as they come, and a record of how they were made and how like real ones they are."
     start, stage = time.perf_counter(), DiffusionStage(epochs=epochs, max_ratio=6.5, steps=25, options=dict(width=24, levels=3))
     dls = loaders(store, seed)
@@ -60,7 +60,7 @@ def train_generator(store, seed, judge, epochs):
     diffusion, history, best = stage.train(dls, seed)
     trained, augment = time.perf_counter(), stage.augmenter(diffusion)
     x, y = augment.draw(2*augment.plan(dls.class_counts), seed)
-    (kept, table), (every, _) = (augment.select(x, y, dls.train, m) for m in (judge, None))
+    (kept, table), (every, _) = (augment.select(x, y, dls.train, m) for m in (classifier, None))
     made = dict(kept=(x[kept], y[kept]), unfiltered=(x[every], y[every]))
     seconds = dict(train=round(trained - start, 1), generate=round(time.perf_counter() - trained, 1))
     real, rare = dls.split.test, np.flatnonzero(np.array(COUNTS) < 20)
@@ -95,10 +95,10 @@ def run_seed(seed, methods, args):
     "Records of one seed: the generator, and every method."
     made = synth_emitters(counts=COUNTS, n_valid=10, n_test=40, sample_rate=RATE, target_length=LENGTH, seed=seed)
     store, records = SignalStore(made.source, LENGTH, 'rms'), []
-    judge, rec = train_classifier(store, seed, 'oversampling', None, args.epochs)
+    assessor, rec = train_classifier(store, seed, 'oversampling', None, args.epochs)
     generated = None
     if any(METHODS[m][2] for m in methods):
-        generated, facts = train_generator(store, seed, judge.model, args.generator_epochs)
+        generated, facts = train_generator(store, seed, assessor.model, args.generator_epochs)
         print(f'seed {seed} generator, kept {sum(r["kept"] for r in facts["filter"].values())}', facts['seconds'], flush=True)
         records.append(facts)
     for m in methods:
