@@ -37,8 +37,8 @@ def first_plan(
     "The plan before any stage."
     counts = np.asarray(learn.dls.train.real_counts)
     head = class_head(learn.model, len(counts))
-    adjusted = corrects_prior(class_loss(learn.loss_func), head) if prior is None else prior.adjusted
-    return Plan(learn, counts, head, adjusted)
+    if prior is not None: return Plan(learn, counts, head, prior.adjusted)
+    return Plan(learn, counts, head, corrects_prior(class_loss(learn.loss_func), head))
 
 # %% ../../nbs/training/12_fit.ipynb #45e8b19x
 def check_stages(
@@ -55,6 +55,19 @@ def check_stages(
     return plan
 
 # %% ../../nbs/training/12_fit.ipynb #ef0b237y
+def _model_settings(model):
+    "Kind of a model, and a digest of the shapes of its weights."
+    shapes = {k: list(v.shape) for k,v in model.state_dict().items()}
+    return dict(type=type(model).__name__, weights=digest(json.dumps(shapes)))
+
+# %% ../../nbs/training/12_fit.ipynb #35f73271
+def _data_settings(dl):
+    "What a run trains on, as a training loader says it."
+    labels = digest(np.asarray(dl.labels, dtype='<i8').tobytes())
+    return dict(samples=len(dl.labels), labels=labels, batch_size=dl.bs,
+                processes=max(1, num_distrib()), transforms=repr(dl.after_batch))
+
+# %% ../../nbs/training/12_fit.ipynb #22b708f0
 def run_settings(
     learn, # A `Learner`
     stages, # List of stages
@@ -62,14 +75,9 @@ def run_settings(
     extra:dict=None, # Further settings that have to agree, JSON-able
 ) -> dict: # JSON-able, flat
     "Everything that decides how a run ends."
-    dl = learn.dls.train
-    shapes = {k: list(v.shape) for k,v in learn.model.state_dict().items()}
-    labels = digest(np.asarray(dl.labels, dtype='<i8').tobytes())
     s = dict(seed=seed, stages=[dict(type=type(o).__name__, **asdict(o)) for o in stages],
-             model=dict(type=type(learn.model).__name__, weights=digest(json.dumps(shapes))),
-             loss=repr(learn.loss_func), metrics=[m.name for m in learn.metrics],
-             data=dict(samples=len(dl.labels), labels=labels, batch_size=dl.bs,
-                       processes=max(1, num_distrib()), transforms=repr(dl.after_batch)),
+             model=_model_settings(learn.model), loss=repr(learn.loss_func),
+             metrics=[m.name for m in learn.metrics], data=_data_settings(learn.dls.train),
              extra=extra or {})
     return flatten(json.loads(json.dumps(s, default=repr)))
 
@@ -83,8 +91,8 @@ class RunState:
     ):
         self.file = None if path is None else Path(path)/'state.pt'
         self.settings = settings
-        self.texts = dict(settings=json.dumps(settings), results='[]') # what each checkpoint repeats
         self.results = []
+        self.texts = dict(settings=json.dumps(settings), results='[]') # repeated by checkpoints
 
     def add(self,
         res:dict, # Results of a stage, JSON-able
@@ -93,14 +101,16 @@ class RunState:
         self.results.append(json.loads(json.dumps(res)))
         self.texts['results'] = json.dumps(self.results)
 
-    def save(self,
-        model:nn.Module, # Model of the run
-        fit:dict=None, # Snapshot of the fit under way; None between stages
-    ):
-        "Write the checkpoint atomically; of several processes, the first does."
-        if self.file is None or rank_distrib(): return
-        save_state(dict(version=self.version, fit=fit, model={} if fit else model.state_dict(),
-                        **self.texts), self.file)
+# %% ../../nbs/training/12_fit.ipynb #160bf71e
+@patch
+def save(self:RunState,
+    model:nn.Module, # Model of the run
+    fit:dict=None, # Snapshot of the fit under way; None between stages
+):
+    "Write the checkpoint atomically; of several processes, the first does."
+    if self.file is None or rank_distrib(): return
+    save_state(dict(version=self.version, fit=fit, model={} if fit else model.state_dict(),
+                    **self.texts), self.file)
 
 # %% ../../nbs/training/12_fit.ipynb #ee7a962x
 @patch
@@ -144,6 +154,30 @@ def run_stage(
     return res | (ctx.evaluate or evaluate_stage)(ctx, res)
 
 # %% ../../nbs/training/12_fit.ipynb #23d049ac
+def _begin(ctx, stage, number):
+    "Announce a stage, and begin random numbers of its own."
+    if ctx.begin: ctx.begin(stage)
+    ctx.stage_seed = int(seed_stream(ctx.seed, 'stage', number).integers(2**31))
+    setup_seed(ctx.stage_seed, torch.are_deterministic_algorithms_enabled())
+
+# %% ../../nbs/training/12_fit.ipynb #23d049ax
+def _finish(ctx, stage):
+    "Write the weights after a stage, and the checkpoint between two stages."
+    ctx.state = None
+    if stage.scored and ctx.path is not None and not rank_distrib():
+        save_weights(ctx.learn, Path(ctx.path)/f'{stage.name}.safetensors')
+    ctx.save()
+
+# %% ../../nbs/training/12_fit.ipynb #1c2dbe83
+def _go_on(ctx, state, stages, results):
+    "Bring the context to where the checkpoint was written."
+    weights = state['fit']['model'] if state['fit'] else state['model']
+    match_head(ctx.learn.model, weights)
+    if not state['fit']: ctx.learn.model.load_state_dict(weights)
+    ctx.state = state['fit']
+    for stage,res in zip(stages, results): stage.restore(ctx, res)
+
+# %% ../../nbs/training/12_fit.ipynb #7b28ab0c
 def run_stages(
     ctx:TrainContext, # What is there before the first stage
     stages, # Stages in the order they run
@@ -159,24 +193,10 @@ def run_stages(
     state = run.load() if resume else None
     _go_on(ctx, state, stages, run.results) if state else ctx.save()
     for i,stage in [*enumerate(stages)][len(run.results):]:
-        if ctx.begin: ctx.begin(stage)
-        ctx.stage_seed = int(seed_stream(ctx.seed, 'stage', i).integers(2**31))
-        setup_seed(ctx.stage_seed, torch.are_deterministic_algorithms_enabled())
+        _begin(ctx, stage, i)
         run.add(run_stage(stage, ctx))
-        ctx.state = None
-        if stage.scored and ctx.path is not None and not rank_distrib():
-            save_weights(learn, Path(ctx.path)/f'{stage.name}.safetensors')
-        ctx.save()
+        _finish(ctx, stage)
     return run.results
-
-# %% ../../nbs/training/12_fit.ipynb #23d049ax
-def _go_on(ctx, state, stages, results):
-    "Bring the context to where the checkpoint was written."
-    weights = state['fit']['model'] if state['fit'] else state['model']
-    match_head(ctx.learn.model, weights)
-    if not state['fit']: ctx.learn.model.load_state_dict(weights)
-    ctx.state = state['fit']
-    for stage,res in zip(stages, results): stage.restore(ctx, res)
 
 # %% ../../nbs/training/12_fit.ipynb #23d049ay
 def fit_stages(
@@ -188,13 +208,13 @@ def fit_stages(
     every:int=1, # Epochs between checkpoints
     amp:bool=True, # Mixed precision on a GPU
     analyzer=None, # `ClassificationAnalyzer`, or a dict of its options (`grouping`, …)
-    evaluate:Callable=None, # Scores from the context and the results so far; `evaluate_stage` when None
+    evaluate:Callable=None, # Scores from context and results so far; `evaluate_stage` when None
     cbs=None, # Further callbacks for every fit
     settings:dict=None, # Further settings that a resumed run must share, JSON-able
     prior=None, # What the head has learned before: `results[-1]['prior']` of an earlier call
 ) -> list: # A dict per stage: name, mode, history, best_epoch, tau, valid, test, rows, seconds, …
     "Run the stages on a learner, or go on with a run that was stopped."
     if isinstance(prior, dict): prior = HeadPrior(**prior)
-    ctx = TrainContext(learn, seed, path, amp, list(cbs or []), evaluate, analyzer=analyzer, prior=prior,
-                       every=every)
+    ctx = TrainContext(learn, seed, path, amp, list(cbs or []), evaluate, analyzer=analyzer,
+                       prior=prior, every=every)
     return run_stages(ctx, stages, resume, settings)

@@ -27,6 +27,7 @@ from ..core.errors import ConfigError, LTSError
 from ..core.files import write_atomically
 from ..data.dataloaders import SignalDataLoaders
 from ..data.loaders import resample, SignalItems
+from ..data.mixed import mixed_loader
 from ..io.signal_store import SignalStore
 from ..models.base import get_base_model
 from ..models.diffusion import SignalDiffusion
@@ -36,13 +37,22 @@ from .classifier_stages import Stage1
 from .fit import fit_stages
 from .generator import diffusion_learner
 from .learner import signal_learner
-from ..data.mixed import mixed_loader
 from .optim import build_criterion
 from .sections import section_of
 from .stages import Stage, stages
 from .training import history_rows
 
 # %% ../../nbs/training/14_generator_stage.ipynb #156a1529
+def _spacing(real, labels):
+    "Class → how far its real signals are apart, in the median; None for a class of one signal."
+    res = {}
+    for c in labels.unique().tolist():
+        own = real[labels == c]
+        apart = torch.cdist(own, own).fill_diagonal_(math.inf).amin(1)
+        res[c] = apart.median() if len(own) > 1 else None
+    return res
+
+# %% ../../nbs/training/14_generator_stage.ipynb #06d07769
 def nearest_real(
     f:Tensor, # Features, shape (n, features)
     labels:Tensor, # Their classes, int64, shape (n,)
@@ -50,17 +60,13 @@ def nearest_real(
     real_labels:Tensor, # Their classes, shape (m,)
 ) -> Tensor: # Shape (n,); 1 is as near as real signals of the class are to each other
     "Distance to the nearest real signal of the class, in units of the class."
-    res, spacing = torch.full((len(f),), math.inf, device=f.device), {}
-    for c in real_labels.unique().tolist():
-        own = real[real_labels == c]
-        apart = torch.cdist(own, own).fill_diagonal_(math.inf).amin(1)
-        spacing[c] = apart.median() if len(own) > 1 else None
-        if (mine := labels == c).any(): res[mine] = torch.cdist(f[mine], own).amin(1)
+    res, spacing = torch.full((len(f),), math.inf, device=f.device), _spacing(real, real_labels)
     known = [s for s in spacing.values() if s is not None]
     usual = torch.stack(known).median() if known else res.new_ones(())
     for c in labels.unique().tolist():
-        own = spacing.get(c)
-        res[labels == c] /= (usual if own is None else own).clamp_min(1e-6)
+        mine, own, unit = labels == c, real[real_labels == c], spacing.get(c)
+        if len(own): res[mine] = torch.cdist(f[mine], own).amin(1)
+        res[mine] /= (usual if unit is None else unit).clamp_min(1e-6)
     return res
 
 # %% ../../nbs/training/14_generator_stage.ipynb #156a152x
@@ -92,16 +98,17 @@ def assess_generated(
 @dataclass(kw_only=True)
 class FillRules:
     "How many generated signals a class gets, and which of them are good enough."
-    fill:float = opt(.5, 'share of the most frequent class that the others are brought up to, 0 to 1',
-                     low=0, high=1)
+    fill:float = opt(.5, 'share of the most frequent class that the others are brought up to, '
+                         '0 to 1', low=0, high=1)
     max_ratio:float = opt(10., 'generated signals for each real one of a class, at most', low=0)
-    guidance:float = opt(1.5, '1: as the class is; above: more typical, less varied; 0: no class', low=0)
+    guidance:float = opt(1.5, '1: as the class is; above: more typical, less varied; 0: no class',
+                         low=0)
     steps:int = opt(50, 'steps from noise to signal', low=1)
     surplus:float = opt(2., 'signals drawn for each that is wanted, at least 1', low=1)
     min_confidence:float = opt(.3, 'of the assessing classifier in the class of a generated signal',
                                low=0, high=1)
-    max_distance:float = opt(2., 'from a real signal of the class; 1: as near as these to each other',
-                             low=0)
+    max_distance:float = opt(2., 'from a real signal of the class; 1: as near as these to each '
+                                 'other', low=0)
 
     def __post_init__(self): check_ranges(self)
 
@@ -111,13 +118,15 @@ class DiffusionAugment(FillRules):
     "Generated signals for classes that have few."
     diffusion:SignalDiffusion # The trained generator
 
-    def plan(self,
-        class_counts, # Real signals of each class, shape (n_classes,)
-    ) -> np.ndarray: # int64, shape (n_classes,)
-        "How many signals each class gets."
-        n = np.asarray(class_counts)
-        wanted = np.minimum(np.ceil(self.fill*n.max()) - n, self.max_ratio*n)
-        return wanted.clip(0).astype(np.int64)
+# %% ../../nbs/training/14_generator_stage.ipynb #5996edd2
+@patch
+def plan(self:DiffusionAugment,
+    class_counts, # Real signals of each class, shape (n_classes,)
+) -> np.ndarray: # int64, shape (n_classes,)
+    "Say how many signals each class gets."
+    n = np.asarray(class_counts)
+    wanted = np.minimum(np.ceil(self.fill*n.max()) - n, self.max_ratio*n)
+    return wanted.clip(0).astype(np.int64)
 
 # %% ../../nbs/training/14_generator_stage.ipynb #bbd75c2d
 @patch
@@ -125,7 +134,7 @@ def draw(self:DiffusionAugment,
     counts, # How many signals of each class, shape (n_classes,)
     seed:int=42, # Of the noise
 ) -> tuple: # Signals float32 (n, channels, time) on the CPU, labels int64 (n,)
-    "Signals straight from the generator."
+    "Draw signals straight from the generator."
     y = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
     return self.diffusion.sample(y, self.steps, self.guidance, seed).cpu(), y
 
@@ -148,6 +157,15 @@ def _tally(seen, kept, real, wanted, classes):
     middle = seen.iloc[kept].groupby('class').distance.median()
     return table.assign(distance=middle.reindex(range(len(real))).to_numpy())[table.drawn > 0]
 
+# %% ../../nbs/training/14_generator_stage.ipynb #0a952d6f
+def _seen(x, labels, dl, model):
+    "What `model` says of generated signals; without a model all of them agree."
+    if model is None:
+        return pd.DataFrame({'class': np.asarray(labels), 'agrees': True, 'distance': np.nan})
+    real = np.isin(dl.labels, labels)
+    return assess_generated(x, labels, get_base_model(model), dl.store.take(dl.indices[real]),
+                            dl.labels[real])
+
 # %% ../../nbs/training/14_generator_stage.ipynb #3b7f9c02
 @patch
 def select(self:DiffusionAugment,
@@ -158,12 +176,7 @@ def select(self:DiffusionAugment,
 ) -> tuple: # Positions of the signals to keep, and a table with a row for each class
     "The first signals of each class that pass, as many as are wanted."
     n, wanted = dl.class_counts, self.plan(dl.class_counts)
-    if model is None:
-        seen = pd.DataFrame({'class': np.asarray(labels), 'agrees': True, 'distance': np.nan})
-    else:
-        real = np.isin(dl.labels, labels)
-        seen = assess_generated(x, labels, get_base_model(model), dl.store.take(dl.indices[real]),
-                                dl.labels[real])
+    seen = _seen(x, labels, dl, model)
     kept = _choose(seen, wanted, self)
     return kept, _tally(seen, kept, n, wanted, dl.vocab)
 
@@ -174,7 +187,7 @@ def generate(self:DiffusionAugment,
     model:nn.Module=None, # A `SignalModel` trained on it, which assesses; None keeps what comes
     seed:int=42, # Of the noise
 ) -> tuple: # Signals (n, channels, time), labels (n,), and a table with a row for each class
-    "As many signals as are wanted, of those that pass."
+    "Generate as many signals as are wanted, of those that pass."
     wanted = self.plan(dl.class_counts)
     if not wanted.any(): raise ConfigError('no class is to be filled up: all have the share `fill` '
                                            f'({self.fill}) of the most frequent one already')
@@ -189,25 +202,31 @@ class DiffusionStage(FillRules, Stage):
     "Train a generator, and let later stages train on its signals too"
     epochs:int = opt(100, 'passes of the generator over the training part', low=1)
     lr:float = opt(2e-3, 'peak learning rate of the generator', low=0)
-    ema_decay:float = opt(.995, 'moving average of its weights; 0 keeps the weights themselves', 0, 1)
+    ema_decay:float = opt(.995, 'moving average of its weights; 0 keeps the weights themselves',
+                          low=0, high=1)
     sampler:str = opt('sqrt', 'a name of the registry `samplers`')
-    augment:List[Any] = opt(['PhaseRotation'], 'augmentations that the generator is to learn as natural')
-    judge_epochs:int = opt(10, 'training of the assessing classifier; 0 keeps what the generator makes',
-                           low=0)
+    augment:List[Any] = opt(['PhaseRotation'], 'augmentations that the generator is to learn as '
+                                               'natural')
+    judge_epochs:int = opt(10, 'training of the assessing classifier; 0 keeps what the generator '
+                               'makes', low=0)
     options:Dict[str, Any] = opt({}, "further arguments of the generator, e.g. '{width: 32}'")
     name:str = 'diffusion' # Name in results and files
 
     mode = 'diffusion'
     scored = False
 
-    @classmethod
-    def from_config(cls, cfg, name):
-        "The stage of the section `diffusion`."
-        return cls(name=name, **asdict(cfg.diffusion))
-
 # %% ../../nbs/training/14_generator_stage.ipynb #3b7f9c04
 DiffusionStage.sections = dict(diffusion=section_of(
     DiffusionStage, 'The generator of signals for rare classes (stage `diffusion` of `stages`).'))
+
+# %% ../../nbs/training/14_generator_stage.ipynb #a4710416
+@patch(cls_method=True)
+def from_config(cls:DiffusionStage,
+    cfg, # Configuration of a run, with the section `diffusion`
+    name:str, # Name in results and files
+):
+    "The stage of the section `diffusion`."
+    return cls(name=name, **asdict(cfg.diffusion))
 
 # %% ../../nbs/training/14_generator_stage.ipynb #3b7f9c05
 @patch
@@ -226,23 +245,28 @@ def augmenter(self:DiffusionStage,
     return DiffusionAugment(diffusion, **{f.name: getattr(self, f.name) for f in fields(FillRules)})
 
 # %% ../../nbs/training/14_generator_stage.ipynb #3b7f9c07
+def _in_the_way(plan):
+    "Reasons why no signals can be generated, and whether each of them is so."
+    dls, names = plan.learn.dls, ', '.join(t.name for t in plan.learn.dls.targets)
+    several = len(dls.targets) > 1 or isinstance(get_base_model(plan.learn.model), MultiTaskModel)
+    return {
+        'nothing is trained after it; put it before a stage that is to see what it makes':
+            not any(s.trains for s in plan.rest),
+        'a generator is trained in one process; run the stage alone, on one GPU': num_distrib() > 1,
+        f'signals are generated for one target, not for {names} by a model of several tasks': several,
+        'signals are generated for one class each, and these samples may show several':
+            np.ndim(dls.train.labels) == 2,
+        'signals are generated, and these samples are images':
+            len(dls.train.store.sample_shape) != 2,
+        'needs a validation part': not plan.has_valid}
+
+# %% ../../nbs/training/14_generator_stage.ipynb #c9b73bc2
 @patch
 def check(self:DiffusionStage, plan):
     "Refuse data and models that no signals can be generated for."
-    dls, trained = plan.learn.dls, any(s.trains for s in plan.rest)
-    several = len(dls.targets) > 1 or isinstance(get_base_model(plan.learn.model), MultiTaskModel)
-    reasons = {
-        'nothing is trained after it; put it before a stage that is to see what it makes': not trained,
-        'a generator is trained in one process; run the stage alone, on one GPU': num_distrib() > 1,
-        'signals are generated for one target, not for ' + ', '.join(t.name for t in dls.targets)
-            + ' by a model of several tasks': several,
-        'signals are generated for one class each, and these samples may show several':
-            np.ndim(dls.train.labels) == 2,
-        'signals are generated, and these samples are images': len(dls.train.store.sample_shape) != 2,
-        'needs a validation part': not plan.has_valid}
-    for told,is_so in reasons.items():
+    for told,is_so in _in_the_way(plan).items():
         if is_so: raise ConfigError(f'{self.name}: {told}')
-    self.generator(dls)
+    self.generator(plan.learn.dls)
     return plan
 
 # %% ../../nbs/training/14_generator_stage.ipynb #3b7f9c08
@@ -287,6 +311,20 @@ def assessing_classifier(
 
 # %% ../../nbs/training/14_generator_stage.ipynb #b285fdda
 @patch
+def _file(self:DiffusionStage, path):
+    "Where the signals that were kept are written."
+    return Path(path)/f'{self.name}_signals.safetensors'
+
+# %% ../../nbs/training/14_generator_stage.ipynb #b285fddx
+@patch
+def _keep(self:DiffusionStage, path, diffusion, x, y):
+    "Write the generator and its signals into the folder `path`, if there is one."
+    if path is None: return
+    diffusion.save(Path(path)/f'{self.name}.safetensors')
+    write_atomically(self._file(path), safetensors_bytes(dict(x=x.contiguous(), labels=y)))
+
+# %% ../../nbs/training/14_generator_stage.ipynb #801b0f1f
+@patch
 def run(self:DiffusionStage, ctx):
     "Train, generate, filter, and exchange the training loader."
     diffusion, history, best = self.train(ctx.dls, ctx.stage_seed, ctx.amp, ctx.cbs)
@@ -295,20 +333,17 @@ def run(self:DiffusionStage, ctx):
     if not len(x):
         raise LTSError(f'{self.name}: none of the {table.drawn.sum()} generated signals passed; '
                        'train longer (`epochs`), lower `min_confidence`, or raise `max_distance`')
-    if ctx.path is not None:
-        diffusion.save(Path(ctx.path)/f'{self.name}.safetensors')
-        write_atomically(self._file(ctx.path), safetensors_bytes(dict(x=x.contiguous(), labels=y)))
+    self._keep(ctx.path, diffusion, x, y)
     ctx.train_on(mixed_loader(ctx.dls.train, x, y))
     rows = [dict({'class': c}, **row) for c,row in zip(table.index, table.to_dict('records'))]
     return dict(history=history, best_epoch=best, generated=rows)
 
-# %% ../../nbs/training/14_generator_stage.ipynb #b285fddx
-@patch
-def _file(self:DiffusionStage, path): return Path(path)/f'{self.name}_signals.safetensors'
-
 # %% ../../nbs/training/14_generator_stage.ipynb #b285fddy
 @patch
-def restore(self:DiffusionStage, ctx, results):
+def restore(self:DiffusionStage,
+    ctx, # `TrainContext` of the run that goes on
+    results:dict, # What the stage gave; the signals themselves are in a file beside
+):
     "Put the signals that were kept into the training loader of a resumed run."
     file = self._file(ctx.path)
     try: kept = load_file(file)
