@@ -27,7 +27,8 @@ from ..models.classifiers import (apply_tau_norm_to_classifier, find_classifier_
 from ..models.heads import require_linear
 from .calibrated import calibrate_logits
 from .sections import section_of
-from .stages import check_one_classifier, HeadPrior, head_prior, Plan, Stage, stages
+from .stages import (check_one_classifier, HeadPrior, head_prior, Plan, Stage,
+                                        stages)
 
 # %% ../../nbs/training/11_calibration_stage.ipynb #b83fba90
 def validation_score(
@@ -36,7 +37,7 @@ def validation_score(
     groups, # 'many', 'medium' or 'few' for each class, shape (n_classes,)
     metric:str='hm', # 'hm', 'macro_recall' or 'accuracy'
 ) -> float: # From 0 to 1; None for 'hm' where many or few has no sample
-    "What stage 3 maximises."
+    "Score the logits by what stage 3 maximises."
     tally = class_tally(logits.argmax(-1), targets, logits.shape[-1]).cpu().numpy()
     if metric == 'accuracy': return float(tally[0].sum()/tally[1].sum())
     recall, there = class_scores(*tally)[1], tally[1] > 0
@@ -50,13 +51,14 @@ def search_tau(
     taus, # Strengths to try, rising
     score, # Function of logits that gives what is maximised
 ) -> tuple: # The best tau, and rows `[tau, score]`
-    "The smallest strength of the best score."
+    "Find the smallest strength of the best score."
     rows = [[float(t), score(adjust(t))] for t in taus]
     return max(rows, key=lambda r: (r[1], -r[0]))[0], rows
 
 # %% ../../nbs/training/11_calibration_stage.ipynb #8a21c002
 corrections = Registry('correction')
 
+# %% ../../nbs/training/11_calibration_stage.ipynb #b2136310
 class Correction:
     "A change of the logits whose strength is chosen on validation."
     adjusts_prior = False # Whether it corrects for the class prior
@@ -67,32 +69,45 @@ class Correction:
     ):
         "Raise a `ConfigError` for a head that cannot be corrected so."
 
-    def search(self,
-        model:nn.Module, # Model, whose head is changed in place
-        logits, # What it says on validation, shape (n, n_classes)
-        taus:list, # Strengths to try, rising from 0
-        score, # Function of logits that gives what is maximised
-        prior:HeadPrior, # What the head has learned
-    ) -> tuple: # Logits from then on, the strength, and rows `[tau, score]` of the search
-        "Choose the strength and apply it."
-        raise NotImplementedError
+# %% ../../nbs/training/11_calibration_stage.ipynb #a6eb1dc0
+@patch
+def search(self:Correction,
+    model:nn.Module, # Model, whose head is changed in place
+    logits, # What it says on validation, shape (n, n_classes)
+    taus:list, # Strengths to try, rising from 0
+    score, # Function of logits that gives what is maximised
+    prior:HeadPrior, # What the head has learned
+) -> tuple: # Logits from then on, the strength, and rows `[tau, score]` of the search
+    "Choose the strength and apply it."
+    raise NotImplementedError
 
 # %% ../../nbs/training/11_calibration_stage.ipynb #979c4d85
 @corrections.register('tau_norm', source='arXiv:1910.09217')
 class TauNorm(Correction):
     "Divide the weights of each class by their length to the power τ"
-    def check(self, name, plan):
+    def check(self,
+        name:str, # Name of the stage
+        plan:Plan, # What will be there
+    ):
         "Refuse a head without a weight vector for each class."
         require_linear(plan.head, f'{name}: `tau_norm`')
 
-    def search(self, model, logits, taus, score, prior):
-        "Search and apply τ-normalisation."
-        layer, = find_classifier_layers(model, len(prior.probs)).values()
-        adjust = lambda t: tau_norm_logits(logits, layer, t) if t else logits
-        tau, rows = search_tau(adjust, taus, score)
-        logits = adjust(tau)
-        if tau: apply_tau_norm_to_classifier(layer, tau)
-        return logits, tau, rows
+# %% ../../nbs/training/11_calibration_stage.ipynb #1f8a48fd
+@patch
+def search(self:TauNorm,
+    model:nn.Module, # Model, whose head is changed in place
+    logits, # What it says on validation, shape (n, n_classes)
+    taus:list, # Strengths to try, rising from 0
+    score, # Function of logits that gives what is maximised
+    prior:HeadPrior, # What the head has learned
+) -> tuple: # Logits from then on, the strength, and rows `[tau, score]` of the search
+    "Search and apply τ-normalisation."
+    layer, = find_classifier_layers(model, len(prior.probs)).values()
+    adjust = lambda t: tau_norm_logits(logits, layer, t) if t else logits
+    tau, rows = search_tau(adjust, taus, score)
+    logits = adjust(tau)
+    if tau: apply_tau_norm_to_classifier(layer, tau)
+    return logits, tau, rows
 
 # %% ../../nbs/training/11_calibration_stage.ipynb #979c4d8x
 @corrections.register('logit_adjust', source='arXiv:2007.07314')
@@ -100,15 +115,24 @@ class LogitAdjust(Correction):
     "Subtract the logarithm of the class prior, times τ"
     adjusts_prior = True
 
-    def search(self, model, logits, taus, score, prior):
-        "Search and apply logit adjustment."
-        if prior.is_uniform:
-            warnings.warn('the head was trained on balanced classes: there is no prior to adjust for')
-        log_p = class_prior(prior.probs).log().float()
-        adjust = lambda t: logits - t*log_p
-        tau, rows = search_tau(adjust, [0.] if prior.is_uniform else taus, score)
-        if tau: calibrate_logits(model, shift=-tau*log_p, num_classes=len(prior.probs))
-        return adjust(tau), tau, rows
+# %% ../../nbs/training/11_calibration_stage.ipynb #524ccf44
+@patch
+def search(self:LogitAdjust,
+    model:nn.Module, # Model, whose head is changed in place
+    logits, # What it says on validation, shape (n, n_classes)
+    taus:list, # Strengths to try, rising from 0
+    score, # Function of logits that gives what is maximised
+    prior:HeadPrior, # What the head has learned
+) -> tuple: # Logits from then on, the strength, and rows `[tau, score]` of the search
+    "Search and apply logit adjustment."
+    if prior.is_uniform:
+        warnings.warn('the head was trained on balanced classes: there is no prior to adjust '
+                      'for')
+    log_p = class_prior(prior.probs).log().float()
+    adjust = lambda t: logits - t*log_p
+    tau, rows = search_tau(adjust, [0.] if prior.is_uniform else taus, score)
+    if tau: calibrate_logits(model, shift=-tau*log_p, num_classes=len(prior.probs))
+    return adjust(tau), tau, rows
 
 # %% ../../nbs/training/11_calibration_stage.ipynb #132e5632
 def cool(
@@ -131,24 +155,28 @@ stage3_modes = dict(tau_norm=['tau_norm'], logit_adjust=['logit_adjust'],
 @dataclass
 class Stage3(Stage):
     "Calibrate the classifier after training; the strength is chosen on validation"
-    mode:str = opt('tau_norm', 'tau_norm, logit_adjust, both, or temperature alone', choices=[*stage3_modes])
+    mode:str = opt('tau_norm', 'tau_norm, logit_adjust, both, or temperature alone',
+                   choices=[*stage3_modes])
     temperature:bool = opt(True, 'fit a temperature: honest probabilities, the same predictions')
     taus:List[float] = opt([i/10 for i in range(21)], 'strengths to try', low=0)
     metric:str = opt('hm', 'what the choice maximises on validation: hm, macro_recall or accuracy',
                      choices=['hm', 'macro_recall', 'accuracy'])
-    allow_double:bool = opt(False, 'adjust a head although its loss has adjusted for the prior already')
+    allow_double:bool = opt(False, 'adjust a head although its loss has adjusted for the prior '
+                                   'already')
     name:str = 'stage3' # Name in results and files
 
     def __post_init__(self):
         check_ranges(self)
         if self.mode == 'temperature' and not self.temperature:
-            raise ConfigError("stage 3 with mode='temperature' and `temperature=False` does nothing")
+            raise ConfigError("stage 3 with mode='temperature' and `temperature=False` does "
+                              'nothing')
         self.taus = sorted({0., *map(float, self.taus)})
 
-    @property
-    def corrections(self):
-        "What the mode consists of: names and corrections."
-        return {k: corrections[k]() for k in stage3_modes[self.mode]}
+# %% ../../nbs/training/11_calibration_stage.ipynb #82833a15
+@patch(as_prop=True)
+def corrections(self:Stage3):
+    "What the mode consists of: names and corrections."
+    return {k: corrections[k]() for k in stage3_modes[self.mode]}
 
 # %% ../../nbs/training/11_calibration_stage.ipynb #8a21c005
 Stage3.sections = dict(stage3=section_of(
@@ -158,8 +186,11 @@ Stage3.sections = dict(stage3=section_of(
 
 # %% ../../nbs/training/11_calibration_stage.ipynb #8a21c006
 @patch(cls_method=True)
-def from_config(cls:Stage3, cfg, name):
-    "The stage of a configuration; the name of a mode is its mode."
+def from_config(cls:Stage3,
+    cfg, # Configuration of a run, with the section `stage3`
+    name:str, # Name in results and files; that of a mode is its mode, too
+):
+    "The stage of a configuration."
     own = asdict(cfg.stage3)
     if name in stage3_modes: own['mode'] = name
     return cls(name=name, **own)
@@ -167,6 +198,18 @@ def from_config(cls:Stage3, cfg, name):
 for mode in stage3_modes: stages.register(mode)(Stage3)
 
 # %% ../../nbs/training/11_calibration_stage.ipynb #ae627aex
+@patch
+def _check_data(self:Stage3, plan):
+    "Refuse several tasks, several labels, and an empty validation part."
+    check_one_classifier(self.name, plan.learn.model)
+    if np.ndim(plan.learn.dls.train.labels) == 2:
+        raise ConfigError('stage 3 calibrates classes that exclude each other, and these images '
+                          'may show several; choose thresholds instead (stage3.mode=none)')
+    if not plan.has_valid:
+        raise ConfigError(f'{self.name}: its strength is chosen on validation, and the validation '
+                          'part is empty; raise `val_ratio`, or do without (stage3.mode=none)')
+
+# %% ../../nbs/training/11_calibration_stage.ipynb #8a21c007
 @patch
 def check(self:Stage3, plan):
     "Refuse what has no one classifier to calibrate, nothing to choose on, or was corrected before."
@@ -183,25 +226,13 @@ def check(self:Stage3, plan):
                           '`allow_double=True`')
     return replace(plan, adjusted=plan.adjusted or adjusts)
 
-# %% ../../nbs/training/11_calibration_stage.ipynb #8a21c007
-@patch
-def _check_data(self:Stage3, plan):
-    "Refuse several tasks, several labels, and an empty validation part."
-    check_one_classifier(self.name, plan.learn.model)
-    if np.ndim(plan.learn.dls.train.labels) == 2:
-        raise ConfigError('stage 3 calibrates classes that exclude each other, and these images may '
-                          'show several; choose thresholds instead (stage3.mode=none)')
-    if not plan.has_valid:
-        raise ConfigError(f'{self.name}: its strength is chosen on validation, and the validation part '
-                          'is empty; raise `val_ratio`, or do without (stage3.mode=none)')
-
 # %% ../../nbs/training/11_calibration_stage.ipynb #132e563x
 @patch
 def scorer(self:Stage3,
     preds, # `Predictions` of validation
     groups, # 'many', 'medium' or 'few' for each class, shape (n_classes,)
 ) -> tuple: # Function of logits, and its name
-    "What the search maximises."
+    "Choose what the search maximises."
     score = partial(validation_score, targets=preds.targets, groups=groups)
     metric = self.metric
     if metric == 'hm' and score(preds.logits) is None:
@@ -210,17 +241,22 @@ def scorer(self:Stage3,
         metric = 'macro_recall'
     return partial(score, metric=metric), metric
 
+# %% ../../nbs/training/11_calibration_stage.ipynb #bdba7401
+def _first_prior(ctx):
+    "The prior in a head that no stage has trained: as the loaders and the loss say it."
+    return head_prior(ctx.dls.train, ctx.learn.loss_func, len(ctx.counts), head=ctx.head)
+
 # %% ../../nbs/training/11_calibration_stage.ipynb #8a21c008
 @patch
 def run(self:Stage3, ctx):
     "Search and apply what the mode asks for."
     preds = ctx.predict('valid')
     res = dict(history=[], best_epoch=None, tau={}, search={}, metric=None, ece=None)
-    logits, prior = preds.logits, ctx.prior or head_prior(
-        ctx.dls.train, ctx.learn.loss_func, len(ctx.counts), head=ctx.head)
+    logits, prior = preds.logits, ctx.prior or _first_prior(ctx)
     for name,c in self.corrections.items():
         score, res['metric'] = self.scorer(preds, ctx.analyzer.groups)
-        logits, tau, res['search'][name] = c.search(ctx.learn.model, logits, self.taus, score, prior)
+        found = c.search(ctx.learn.model, logits, self.taus, score, prior)
+        logits, tau, res['search'][name] = found
         res['tau'][name] = tau
         if tau and c.adjusts_prior: prior = HeadPrior(prior.probs, adjusted=True)
     if self.temperature:

@@ -32,7 +32,10 @@ head_trainings = Registry('way to train a classifier')
 @head_trainings.register('crt', source='arXiv:1910.09217')
 class NewHead(TrainAll):
     "Freeze the backbone, start a new head"
-    def prepare(self, model, n_classes):
+    def prepare(self,
+        model:nn.Module, # Changed in place
+        n_classes:int, # Number of classes
+    ):
         "Freeze everything but the head, which starts anew."
         layers = find_classifier_layers(model, n_classes)
         freeze_backbone_params(model, layers)
@@ -46,24 +49,37 @@ class NewHead(TrainAll):
 @head_trainings.register('lws', source='arXiv:1910.09217')
 class ScaledHead(TrainAll):
     "Freeze everything, learn one factor for each class"
-    def check(self, stage, head):
+    def check(self,
+        stage, # The stage
+        head:nn.Module, # The classifier
+    ):
         "Refuse a head without a weight vector for each class."
         require_linear(head, f'{stage.name}: `lws`')
-
-    def prepare(self, model, n_classes):
-        "Put a `LearnableScale` around the head."
-        model.requires_grad_(False)
-        for layer in find_classifier_layers(model, n_classes).values():
-            swap_classifier(model, LearnableScale(layer), n_classes)
-
-    def finish(self, model, n_classes):
-        "Multiply the scales into the weights."
-        for layer in find_classifier_layers(model, n_classes).values():
-            swap_classifier(model, layer.fold(), n_classes)
 
     def keeps_statistics(self, stage):
         "The backbone stays as it is, statistics included."
         return True
+
+# %% ../../nbs/training/10_classifier_stages.ipynb #180a1f6b
+@patch
+def prepare(self:ScaledHead,
+    model:nn.Module, # Changed in place
+    n_classes:int, # Number of classes
+):
+    "Put a `LearnableScale` around the head."
+    model.requires_grad_(False)
+    for layer in find_classifier_layers(model, n_classes).values():
+        swap_classifier(model, LearnableScale(layer), n_classes)
+
+# %% ../../nbs/training/10_classifier_stages.ipynb #4c935523
+@patch
+def finish(self:ScaledHead,
+    model:nn.Module, # Changed in place
+    n_classes:int, # Number of classes
+):
+    "Multiply the scales into the weights."
+    for layer in find_classifier_layers(model, n_classes).values():
+        swap_classifier(model, layer.fold(), n_classes)
 
 # %% ../../nbs/training/10_classifier_stages.ipynb #71e4a003
 @head_trainings.register('finetune')
@@ -73,7 +89,11 @@ class FasterHead(TrainAll):
         "Whether BatchNorm keeps its statistics is a setting of the stage."
         return stage.freeze_bn
 
-    def groups(self, model, n_classes, stage):
+    def groups(self,
+        model:nn.Module, # The model as it is during the fit
+        n_classes:int, # Number of classes
+        stage, # The stage, with `lr` and `clf_lr_mult`
+    ):
         "The backbone at a lower rate, the head at that of the stage."
         layers = find_classifier_layers(model, n_classes).values()
         head = {id(p) for m in layers for p in m.parameters()}
@@ -107,7 +127,10 @@ class Stage1(Training):
     sections = dict(loss=LossSection, sampling=SamplingConfig, **shared_sections)
 
     @classmethod
-    def from_config(cls, cfg, name):
+    def from_config(cls,
+        cfg, # Configuration of a run, with the sections of the stage
+        name:str, # Name in results and files
+    ):
         "The stage of a configuration; its loss is that of the learner."
         t, sampling = cfg.training, asdict(cfg.sampling)
         return cls(name=name, epochs=t.epochs, lr=t.lr, ema_decay=t.ema_decay, mixup=t.mixup,
@@ -124,7 +147,8 @@ class Stage2(Training):
     loss:Any = opt('CrossEntropy', 'a name of the registry `losses`, or a module')
     sampler:str = opt('class_uniform', 'a name of the registry `samplers`')
     name:str = 'stage2' # Name in results and files
-    mode:str = opt('crt', 'crt (a new head), lws (a factor per class) or finetune (all, head faster)')
+    mode:str = opt('crt', 'crt (a new head), lws (a factor per class) or finetune (all, head '
+                          'faster)')
     freeze_bn:bool = opt(True, 'keep the statistics of BatchNorm in finetune (crt, lws always do)')
     clf_lr_mult:float = opt(10., 'finetune: rate of the head over that of the backbone', low=0)
 
@@ -152,8 +176,11 @@ Stage2.sections = dict(shared_sections, stage2=section_of(
 
 # %% ../../nbs/training/10_classifier_stages.ipynb #71e4a010
 @patch(cls_method=True)
-def from_config(cls:Stage2, cfg, name):
-    "The stage of a configuration; the name of a way is its mode."
+def from_config(cls:Stage2,
+    cfg, # Configuration of a run, with the sections of the stage
+    name:str, # Name in results and files; that of a way is its mode, too
+):
+    "The stage of a configuration."
     own = {k: v for k,v in asdict(cfg.stage2).items() if k != 'enabled'}
     if name in head_trainings: own['mode'] = name
     return cls(name=name, **own, **shared_settings(cfg))

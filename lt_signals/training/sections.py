@@ -48,13 +48,14 @@ class TrainingConfig:
     weight_decay:float = opt(1e-2, 'decoupled weight decay', low=0)
     optimizer:str = opt('AdamW', 'Adam, AdamW or SGD')
     grad_clip:float = opt(1., 'largest gradient norm; 0 does not clip', low=0)
-    accumulate:int = opt(0, 'signals whose gradients add up to one step; 0: those of a batch', low=0)
-    ema_decay:float = opt(0., 'moving average of the weights, e.g. .999; 0 keeps the weights themselves',
-                          low=0, high=1)
-    mixup:float = opt(0., 'mix pairs of signals, shares from Beta(mixup, mixup), e.g. .2; 0 does not mix',
-                      low=0)
-    label_smoothing:float = opt(0., 'share of the target spread over all classes, by losses that can',
-                                low=0, high=1)
+    accumulate:int = opt(0, 'signals whose gradients add up to one step; 0: those of a batch',
+                         low=0)
+    ema_decay:float = opt(0., 'moving average of the weights, e.g. .999; 0 keeps the weights '
+                              'themselves', low=0, high=1)
+    mixup:float = opt(0., 'mix pairs of signals, shares from Beta(mixup, mixup), e.g. .2; 0 does '
+                          'not mix', low=0)
+    label_smoothing:float = opt(0., 'share of the target spread over all classes, by losses that '
+                                    'can', low=0, high=1)
 
 # %% ../../nbs/training/08_sections.ipynb #186a35ed
 @dataclass

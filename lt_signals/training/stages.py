@@ -41,8 +41,8 @@ def check_one_classifier(
 ):
     "Refuse a model with several classifiers, which neither stage 2 nor stage 3 can treat."
     if isinstance(get_base_model(model), MultiTaskModel):
-        raise ConfigError(f'{name}: stages 2 and 3 are for a model of one task with one classifier, '
-                          'not for a MultiTaskModel; train it in stage 1 alone '
+        raise ConfigError(f'{name}: stages 2 and 3 are for a model of one task with one '
+                          'classifier, not for a MultiTaskModel; train it in stage 1 alone '
                           '(stage2.enabled=false, stage3.mode=none)')
 
 # %% ../../nbs/training/07_stages.ipynb #ac1f1534
@@ -150,20 +150,23 @@ class TrainContext:
             options = {'classes': list(self.dls.vocab), **(self.analyzer or {})}
             self.analyzer = ClassificationAnalyzer(self.counts, **options)
 
-    @property
-    def dls(self):
-        "The loaders of the learner."
-        return self.learn.dls
+# %% ../../nbs/training/07_stages.ipynb #6b08b5a6
+@patch(as_prop=True)
+def dls(self:TrainContext):
+    "The loaders of the learner."
+    return self.learn.dls
 
-    @property
-    def head(self):
-        "The classifier that the class counts are about."
-        return class_head(self.learn.model, len(self.counts))
+# %% ../../nbs/training/07_stages.ipynb #622648dd
+@patch(as_prop=True)
+def head(self:TrainContext):
+    "The classifier that the class counts are about."
+    return class_head(self.learn.model, len(self.counts))
 
-    @property
-    def parts(self):
-        "Loaders of 'valid' and 'test' by name; empty ones are left out."
-        return {k: dl for k,dl in self.dls.parts.items() if k != 'train'}
+# %% ../../nbs/training/07_stages.ipynb #eb5f4f89
+@patch(as_prop=True)
+def parts(self:TrainContext):
+    "Loaders of 'valid' and 'test' by name; empty ones are left out."
+    return {k: dl for k,dl in self.dls.parts.items() if k != 'train'}
 
 # %% ../../nbs/training/07_stages.ipynb #5b0e7a06
 @patch
