@@ -12,6 +12,7 @@ from copy import copy
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
@@ -135,11 +136,15 @@ class SignalComparer(SiameseNet):
 def finished_network(
     name:str, # A name of `models`, for crops
     channels:int, # Channels of the crops
+    n_labels:int=0, # Crops in the gallery of a network that compares
     **options, # Further arguments of the network
 ): # A module that gives logits (batch, 2)
     "A network as it is used after training, before its weights are loaded."
-    if name == phases['siamese']: return SignalComparer(in_channels=channels, **options)
-    return create_model(name, 2, channels, **options)
+    if name != phases['siamese']: return create_model(name, 2, channels, **options)
+    net = SignalComparer(in_channels=channels, **options)
+    net.head.points = torch.zeros(n_labels, net.head.in_features)
+    net.head.labels = torch.zeros(n_labels, dtype=torch.int64)
+    return net
 
 # %% ../../nbs/tasks/06_crop_learner.ipynb #46b6f80a
 class Advice(NamedTuple):

@@ -162,7 +162,8 @@ def ranking(self:Detection, results):
 @patch
 def model(self:Detection, cfg, results):
     "The network of the run; calling it gives logits."
-    return finished_network(results['model'], results['shape'][0], **cfg.model.options)
+    return finished_network(results['model'], results['shape'][0], sum(results['class_counts']),
+                            **cfg.model.options)
 
 # %% ../../nbs/tasks/07_detection.ipynb #a29568b4
 def run_threshold(
