@@ -104,7 +104,8 @@ def averaged_model(
     "Moving average of all weights and buffers (Polyak & Juditsky 1992, doi:10.1137/0330046)."
     if not 0 <= decay < 1:
         raise ConfigError(f'`decay` of the average ({decay}) must be at least 0 and below 1')
-    step = lambda average, weights, n: _blend(average, weights, ema_decay(decay, int(res.n_averaged)))
+    now = lambda: ema_decay(decay, int(res.n_averaged))
+    step = lambda average, weights, n: _blend(average, weights, now())
     res = AveragedModel(model, multi_avg_fn=step, use_buffers=True)
     return res
 

@@ -168,7 +168,7 @@ class Checkpointer(Callback):
     def __init__(self,
         write, # Function of one argument, the snapshot, which also has `seconds` spent in the fit
         every:int=1, # Epochs between checkpoints
-        state:dict=None, # A snapshot to go on from, with `SignalLearner.fit(start_epoch=state['epoch'])`
+        state:dict=None, # A snapshot to go on from, with `fit(start_epoch=state['epoch'])`
     ):
         if every < 1: raise ConfigError(f'`every` ({every}) must be at least 1 epoch')
         self.write, self.every, self.state = write, every, state

@@ -253,7 +253,8 @@ def _in_the_way(plan):
         'nothing is trained after it; put it before a stage that is to see what it makes':
             not any(s.trains for s in plan.rest),
         'a generator is trained in one process; run the stage alone, on one GPU': num_distrib() > 1,
-        f'signals are generated for one target, not for {names} by a model of several tasks': several,
+        f'signals are generated for one target, not for {names} by a model of several tasks':
+            several,
         'signals are generated for one class each, and these samples may show several':
             np.ndim(dls.train.labels) == 2,
         'signals are generated, and these samples are images':

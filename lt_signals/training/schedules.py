@@ -102,7 +102,7 @@ def with_warmup(
 # %% ../../nbs/training/01_schedules.ipynb #fae74307
 class LRSchedule(ParamScheduler):
     "Set the rate of every parameter group to its peak rate times `factor(epoch)`, at every batch."
-    resume_attrs = ('warm',) # a run resumed right after the warm-up still has the step to the peak before it
+    resume_attrs = ('warm',) # resumed right after the warm-up, the step to the peak is still to come
     def __init__(self,
         factor, # Factor as a function of the epoch; None leaves the rate alone
     ):
