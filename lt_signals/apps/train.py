@@ -142,8 +142,12 @@ class TrainCommand(Command):
     def parse(self, args):
         "Arguments for Hydra, and the configuration that they are applied to."
         load_plugins(read_value(f'plugins={given(args, "plugins", "[]")}', List[str]))
+        from lt_signals.tasks.config import check_sections
         args = prepare_overrides(args)
-        return args, defaults_for(args)
+        cfg = defaults_for(args)
+        names = [a.lstrip('+').partition('=')[0] for a in args if '=' in a and a[0] not in '-~']
+        check_sections({n.partition('.')[0]: None for n in names}, cfg.task, cfg.stages)
+        return args, cfg
 
     def fields(self, args, width):
         "The fields of the task that is asked for."
