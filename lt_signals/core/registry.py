@@ -22,6 +22,7 @@ def _same_definition(a, b):
     names, modules = ({getattr(o, k, id(o)) for o in (a, b)} for k in ('__qualname__', '__module__'))
     return len(names) == 1 and (len(modules) == 1 or '__main__' in modules)
 
+# %% ../../nbs/core/01_registry.ipynb #b5f3f723
 class Registry:
     "Named, documented constructors of one kind; the choices of the command line and of the contract tests."
     def __init__(self,
@@ -71,6 +72,7 @@ def __getitem__(self:Registry, name):
     lost = ''.join(f' Not loaded: {e}' for e in self._missing.values())
     raise UnknownNameError(f'unknown {self.kind} {name!r}: {hint}{lost}')
 
+# %% ../../nbs/core/01_registry.ipynb #1b6f6dd4
 @patch
 def create(self:Registry,
     name:str, # A registered name
@@ -96,6 +98,7 @@ def keys(self:Registry): return self.load()._entries.keys()
 @patch
 def items(self:Registry): return self.load()._entries.items()
 
+# %% ../../nbs/core/01_registry.ipynb #78d4354a
 @patch(as_prop=True)
 def info(self:Registry):
     "The facts of each entry: {name: {fact: value}}."
@@ -109,9 +112,11 @@ def where(self:Registry,
     "The names of the entries with these facts, e.g. `models.where(input='image')`."
     return [k for k,i in self.info.items() if all(i.get(f) == v for f,v in facts.items())]
 
+# %% ../../nbs/core/01_registry.ipynb #1b542888
 @patch
 def __repr__(self:Registry): return f'Registry({self.kind}: {", ".join(self)})'
 
+# %% ../../nbs/core/01_registry.ipynb #60e03a72
 @patch
 def _repr_markdown_(self:Registry):
     def row(k, o):
@@ -128,6 +133,7 @@ def _import_file(path):
     try: spec.loader.exec_module(module)
     except BaseException: del sys.modules[path.stem]; raise
 
+# %% ../../nbs/core/01_registry.ipynb #5c64fff1
 def load_plugins(
     names, # Modules by dotted name, found from the current folder too, or paths of `.py` files
 ):

@@ -10,6 +10,8 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from fastcore.basics import patch
+
 # %% ../../nbs/core/06_runs.ipynb #86212308
 def _point(link, path):
     "Make or turn the symbolic link `link` to its neighbour `path`."
@@ -34,31 +36,38 @@ class RunFolder:
     summary = property(lambda self: self.path/'results'/'summary.txt')
     plots = property(lambda self: self.path/'results'/'plots')
 
-    @classmethod
-    def create(cls,
-        out_dir, # Folder of all runs
-        name:str, # Name of the run
-    ):
-        "A new folder, and `<name>_latest` pointing to it."
-        out_dir = Path(out_dir)
-        stamp = datetime.now().strftime('%Y%m%d_%H%M%S')
-        for i in range(100):
-            path = out_dir/(f'{name}_{stamp}' + (f'_{i}' if i else ''))
-            try: path.mkdir(parents=True)
-            except FileExistsError: continue
-            break
-        run = cls(path)
-        for p in (run.logs, run.checkpoints, run.plots): p.mkdir(parents=True)
-        _point(out_dir/f'{name}_latest', path)
-        return run
-
-    @classmethod
-    def latest(cls,
-        out_dir, # Folder of all runs
-        name:str, # Name of the run
-    ): # `RunFolder`, or None where there is no such run
-        "The newest run of a name."
-        link = Path(out_dir)/f'{name}_latest'
-        return cls(link.resolve()) if link.exists() else None
-
     def __repr__(self): return f'RunFolder({self.path.name})'
+
+# %% ../../nbs/core/06_runs.ipynb #8b749a4c
+def _dated_folder(out_dir, name):
+    "Make the folder of a new run, numbered where another began in the same second."
+    stamp = datetime.now().strftime('%Y%m%d_%H%M%S')
+    for i in range(100):
+        path = out_dir/(f'{name}_{stamp}' + (f'_{i}' if i else ''))
+        try: path.mkdir(parents=True)
+        except FileExistsError: continue
+        break
+    return path
+
+# %% ../../nbs/core/06_runs.ipynb #c79f7b8f
+@patch(cls_method=True)
+def create(cls:RunFolder,
+    out_dir, # Folder of all runs
+    name:str, # Name of the run
+):
+    "A new folder, and `<name>_latest` pointing to it."
+    out_dir = Path(out_dir)
+    run = cls(_dated_folder(out_dir, name))
+    for p in (run.logs, run.checkpoints, run.plots): p.mkdir(parents=True)
+    _point(out_dir/f'{name}_latest', run.path)
+    return run
+
+# %% ../../nbs/core/06_runs.ipynb #9c15e588
+@patch(cls_method=True)
+def latest(cls:RunFolder,
+    out_dir, # Folder of all runs
+    name:str, # Name of the run
+): # `RunFolder`, or None where there is no such run
+    "The newest run of a name."
+    link = Path(out_dir)/f'{name}_latest'
+    return cls(link.resolve()) if link.exists() else None
