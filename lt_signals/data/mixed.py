@@ -9,6 +9,7 @@ __all__ = ['MixedStore', 'mixed_loader']
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
 from ..core.errors import LTSError
@@ -33,26 +34,33 @@ class MixedStore(Store):
                          real.sample_shape, meta, generated=generated)
         self.sample_type,self.sample_rate,self.path = real.sample_type,real.sample_rate,real.path
 
-    @property
-    def resident(self):
-        "Whether the real samples are held in one tensor; the generated ones always are."
-        return super().resident or self.real.resident
+# %% ../../nbs/data/13_mixed.ipynb #41e59a1e
+@patch(as_prop=True)
+def resident(self:MixedStore):
+    "Whether the real samples are held in one tensor; the generated ones always are."
+    return super(MixedStore, self).resident or self.real.resident
 
-    @property
-    def device(self):
-        "Where `take` puts its batches."
-        return super().device if super().resident else self.real.device
+# %% ../../nbs/data/13_mixed.ipynb #a0cd669d
+@patch(as_prop=True)
+def device(self:MixedStore):
+    "Where `take` puts its batches."
+    return super(MixedStore, self).device if super(MixedStore, self).resident else self.real.device
 
-    def _fetch(self, rows):
-        made = rows >= len(self.real)
-        out = torch.empty(len(rows), *self.sample_shape, device=self.real.device)
-        if not made.all(): out[torch.from_numpy(~made)] = self.real.take(rows[~made])
-        if made.any(): out[torch.from_numpy(made)] = self.made.take(rows[made] - len(self.real))
-        return out
+# %% ../../nbs/data/13_mixed.ipynb #b01a13f3
+@patch
+def _fetch(self:MixedStore, rows):
+    "Samples of given rows, the real and the generated ones each from their store."
+    made = rows >= len(self.real)
+    out = torch.empty(len(rows), *self.sample_shape, device=self.real.device)
+    if not made.all(): out[torch.from_numpy(~made)] = self.real.take(rows[~made])
+    if made.any(): out[torch.from_numpy(made)] = self.made.take(rows[made] - len(self.real))
+    return out
 
-    def like(self, samples):
-        "An unlabelled store of given samples, prepared as the real ones are."
-        return self.real.like(samples)
+# %% ../../nbs/data/13_mixed.ipynb #7740419d
+@patch
+def like(self:MixedStore, samples):
+    "An unlabelled store of given samples, prepared as the real ones are."
+    return self.real.like(samples)
 
 # %% ../../nbs/data/13_mixed.ipynb #7d1899dx
 def mixed_loader(

@@ -45,10 +45,15 @@ def _from_one_hot(y, classes, bad):
     return y.argmax(1), classes
 
 # %% ../../nbs/io/01_labels.ipynb #2d1273ax
+def _are_class_numbers(y):
+    "Whether all are whole numbers from -1 on."
+    whole = y.dtype.kind in 'biuf' and np.isfinite(y).all() and (y == np.round(y)).all()
+    return whole and not (y < -1).any()
+
+# %% ../../nbs/io/01_labels.ipynb #11581906
 def _from_numbers(y, classes, bad):
     "Class numbers from numbers, which may have gaps."
-    whole = y.dtype.kind in 'biuf' and np.isfinite(y).all() and (y == np.round(y)).all()
-    if not whole or (y < -1).any():
+    if not _are_class_numbers(y):
         raise bad(f'labels of type {y.dtype} are not class numbers from 0 (or -1, unlabelled).',
                   'store integers, one-hot rows or names.')
     known = y >= 0
