@@ -36,6 +36,7 @@ _text = '''Compare runs of lts_train: rankings, loss × sampler, improvement, be
   lts_summarize stages=all baseline='CrossEntropy + crt'
 '''
 
+# %% ../../nbs/apps/11_summarize.ipynb #63a99bba
 def _report(c):
     "The report that a `SummarizeConfig` asks for, as text; its files are written."
     from lt_signals.runs.summarize import summarize
