@@ -46,16 +46,19 @@ _packages = ('torch', 'fastai', 'fastcore', 'numpy', 'pandas', 'scipy', 'scikit-
              'pyModeS', 'hydra-core', 'omegaconf', 'accelerate', 'timm', 'matplotlib', 'safetensors')
 _modules = {'scikit-learn': 'sklearn', 'hydra-core': 'hydra'}
 
+# %% ../../nbs/apps/02_doctor.ipynb #98bfad87
 def _import(name):
     module = resolve_name(_modules.get(name, name))
     try: return version(name)
     except PackageNotFoundError: return getattr(module, '__version__', 'version unknown')
 
+# %% ../../nbs/apps/02_doctor.ipynb #58d53ef1
 def _python():
     v = sys.version_info
     if not (3, 10) <= v[:2] <= (3, 13): raise LTSError(f'Python {v[0]}.{v[1]} is untested')
     return f'{platform.python_version()} on {platform.system()} {platform.machine()}'
 
+# %% ../../nbs/apps/02_doctor.ipynb #dfe5c4d7
 def _import_checks():
     yield 'Python', _python, 'use Python 3.10 to 3.13'
     for p in _packages: yield f'import {p}', lambda p=p: _import(p), f"pip install '{p}'"
@@ -113,6 +116,17 @@ def _files():
             if not (store.labels == y).all(): raise LTSError(f'{f} changed the labels')
     return 'written and read back: ' + ', '.join(formats)
 
+# %% ../../nbs/apps/02_doctor.ipynb #965e7e56
+def _store():
+    "A small store in memory, held to the contract of all stores."
+    import numpy as np
+    from lt_signals.io.signal_store import SignalStore
+    from lt_signals.testing import check_store
+    x = np.random.default_rng(0).normal(size=(12, 2, 64)).astype(np.float32)
+    store = SignalStore.from_arrays(x, np.arange(12) % 3, list('abc'), normalize='rms')
+    check_store(store)
+    return f'{len(store)} signals in memory keep the contract'
+
 # %% ../../nbs/apps/02_doctor.ipynb #63f7955x
 def _split():
     "A split that keeps recordings apart."
@@ -146,6 +160,7 @@ def _registry_checks(device):
     from lt_signals.training.stages import stages
     yield 'files', _files, 'is the folder for temporary files writable, with space left?'
     yield 'readers', lambda: ', '.join(readers), ''
+    yield 'store', _store, ''
     yield 'split', _split, ''
     for n in samplers: yield f'sampler {n}', lambda n=n: check_sampler(n), ''
     for n in transforms: yield f'transform {n}', lambda n=n: check_transform(n, device), ''
@@ -162,12 +177,14 @@ def _registry_checks(device):
 _bug = ('this should not happen in a sound installation: reinstall lt_signals, '
         'and report the error if it stays')
 
+# %% ../../nbs/apps/02_doctor.ipynb #d7be812f
 def _auto_device():
     "The GPU where there is one; the CPU also where torch cannot be imported."
     try: import torch
     except ImportError: return 'cpu'
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
+# %% ../../nbs/apps/02_doctor.ipynb #95558de1
 def run_doctor(
     device:str='auto', # 'auto', 'cpu', 'cuda', …
     show=None, # Called with each `Check` as soon as it is there
@@ -198,12 +215,14 @@ class DoctorConfig:
     "What `lts_doctor` tries."
     device:str = opt('auto', 'auto: the GPU where there is one, else the CPU; device= may be left out')
 
+# %% ../../nbs/apps/02_doctor.ipynb #eeeffab1
 _text = '''Check the installation of lt_signals: packages, device, files, and everything that is chosen by name.
 
   lts_doctor            on the GPU where there is one, else the CPU
   lts_doctor cpu        on that device
 '''
 
+# %% ../../nbs/apps/02_doctor.ipynb #4fe0c547
 def _doctor(c):
     "Print a line for each check; what is said at the end."
     res = run_doctor(c.device, show=lambda c: print(format_check(c), flush=True))
