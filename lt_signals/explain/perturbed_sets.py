@@ -28,6 +28,7 @@ from ..views.constellation import Constellation
 _cell = re.compile(r'SNR_(-?\d+(?:\.\d+)?)(?:_(.+))?')
 _suffix = re.compile(r'_((?:[a-z]+)\d+(?:\.\d+)?_[a-z_]+)\.(?:png|h5|hdf5)$')
 
+# %% ../../nbs/explain/11_perturbed_sets.ipynb #7d52d9ef
 def _perturbed_files(path):
     "Rows (perturbation, modulation, SNR, folder, file) of all perturbed files below a folder."
     for folder in sorted(path.glob('*/SNR_*')):

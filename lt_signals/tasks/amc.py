@@ -51,12 +51,15 @@ def _all_there(field, asked, known, show=str):
         raise ConfigError(f'`{field}` has {show(lost[0])}; there are {", ".join(map(show, known))}')
     return asked
 
+# %% ../../nbs/tasks/03_amc.ipynb #e3ae9c59
 def _modulations(mods):
     "Names of modulations; 'digital' stands for the usual 17."
     return [m for e in mods for m in (digital_classes if e == 'digital' else [e])]
 
+# %% ../../nbs/tasks/03_amc.ipynb #53f262c5
 def _db(v): return f'{v:g} dB'
 
+# %% ../../nbs/tasks/03_amc.ipynb #b8ca43a8
 def grid_of(
     store, # A store with labels and `meta.snr_db`
     mods=None, # Modulations to use, in order; 'digital' are the usual 17; all when None
@@ -96,6 +99,7 @@ def select_grid(
 quick_mods = ['BPSK', 'QPSK', '8PSK', '16QAM', '64QAM', '4ASK', 'GMSK', 'FM'] # of the synthetic set
 quick_snrs = [-6., 2., 10., 18.] # dB
 
+# %% ../../nbs/tasks/03_amc.ipynb #a08ee6e6
 def has_images(
     path, # File or folder
 ) -> bool: # Whether there are PNG files in folders, or an HDF5 file with `images`
@@ -105,6 +109,7 @@ def has_images(
     if not path.is_file() or not h5py.is_hdf5(path): return False
     with h5py.File(path, 'r') as f: return 'images' in f
 
+# %% ../../nbs/tasks/03_amc.ipynb #6aaf5610
 def _synthetic(cfg):
     "The quick set, or one of the modulations and SNRs asked for."
     a, d = cfg.amc, cfg.data
@@ -113,6 +118,7 @@ def _synthetic(cfg):
     store = synth_modulations(mods, snrs, a.n_per, a.length, a.make_channel(), 'none', data_seed(cfg))
     return SignalStore(store.source, d.target_length, d.normalize)
 
+# %% ../../nbs/tasks/03_amc.ipynb #9cae814e
 def _images(cfg):
     "Images of `data.path`."
     d = cfg.data
@@ -120,6 +126,7 @@ def _images(cfg):
         raise ConfigError(f'`data.{bad[0]}` is for I/Q, and `data.path` ({d.path}) holds images')
     return ConstellationDataset(d.path, **d.options)
 
+# %% ../../nbs/tasks/03_amc.ipynb #c20ee79c
 def _signals(cfg):
     "Signals of `data.path`."
     d = cfg.data
@@ -142,6 +149,7 @@ def _task_losses(targets, loss, loss_options, snr_loss, snr_loss_options):
         res[t.name] = dict(name=name, options=options or {}) if isinstance(name, str) else name
     return res
 
+# %% ../../nbs/tasks/03_amc.ipynb #468985d3
 def _network(name, tasks, shape, dropout, options):
     "A model for I/Q of `shape` (channels, time), or images (channels, height, width)."
     if len(shape) == 3:
@@ -244,6 +252,7 @@ def stages(self:AMC, cfg):
         cfg = replace(cfg, early_stopping=replace(e, monitor=f'{names[0]}_accuracy'))
     return super(AMC, self).stages(cfg)
 
+# %% ../../nbs/tasks/03_amc.ipynb #9828cd71
 @patch
 def learner(self:AMC, cfg, dls):
     "As `amc_learner` makes it of the names in the configuration."
@@ -253,6 +262,7 @@ def learner(self:AMC, cfg, dls):
         loss_options=loss_options(cfg), snr_loss_options=a.snr_loss_options,
         weighting_options=a.weighting_options, **m.options)
 
+# %% ../../nbs/tasks/03_amc.ipynb #5058855a
 @patch
 def model(self:AMC, cfg, results):
     "As `amc_learner` makes it."
@@ -272,6 +282,7 @@ def evaluate(self:AMC, ctx:RunContext, res):
         scores['rows'][part] = s['accuracy'] | dict(snr_mae_db=s['snr'] and s['snr']['mae_db'])
     return scores | dict(task_weights=task_weight_rows(res['history']))
 
+# %% ../../nbs/tasks/03_amc.ipynb #f3c9cded
 @patch
 def extra_results(self:AMC, ctx:RunContext):
     "What the tasks are."
@@ -287,6 +298,7 @@ def figure_data(self:AMC, ctx:RunContext, results):
     rows = lambda s: [{k: v for k,v in r.items() if keep(k)} for r in s['history']]
     return [dict(s, history=rows(s)) for s in super(AMC, self).figure_data(ctx, results)]
 
+# %% ../../nbs/tasks/03_amc.ipynb #da630264
 @patch
 def table(self:AMC, results):
     "Accuracies in percent, and the error of the SNR in dB."
@@ -304,6 +316,7 @@ def ranking(self:AMC, results):
     scores = {k: row[k] for k in ('combined', *TASKS)}
     return {k: v for k,v in scores.items() if v is not None}
 
+# %% ../../nbs/tasks/03_amc.ipynb #beec5215
 @patch
 def decode(self:AMC, cfg, results, outputs):
     "Modulation and SNR of each signal, with the probability of each."
