@@ -4,13 +4,16 @@ A notebook defines anew what its module registers. In the shared processes of `n
 definitions in place of the library's; here every process is a fresh fork of one that has imported the slow libraries once.
 Run: python tests/notebooks.py [name ...] [--workers 2] [--flags slow]
 """
-import argparse, multiprocessing, os, sys, time, warnings
+import argparse, importlib, multiprocessing, os, sys, time, warnings
 from multiprocessing.connection import wait
 
 os.environ['IN_TEST'] = '1'
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     import fastai.callback.all, fastai.learner, matplotlib.pyplot, pandas, scipy.signal, sklearn.metrics  # noqa: once, before the forks
+    for name in ('torchvision', 'timm', 'sigmf', 'captum.attr', 'diffusers', 'pytorch_ood', 'torch._dynamo', 'hydra'):
+        try: importlib.import_module(name)
+        except ImportError: pass  # an extra that is not installed
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 from nbdev.test import test_nb
