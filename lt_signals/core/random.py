@@ -39,7 +39,7 @@ def seed_stream(
 
 # %% ../../nbs/core/02_random.ipynb #c74483dy
 def torch_stream(
-    *key, # As in `seed_stream`
+    *key, # Integers (or strings) that name the stream, as in `seed_stream`
     device='cpu', # Device of the generator
 ) -> torch.Generator: # Generator on `device`
     "As `seed_stream`, for torch."

@@ -30,7 +30,7 @@ ORDERINGS = {'random': ('intensity', 'random'), 'bright first': ('intensity', 't
 
 # %% ../../nbs/explain/12_orderings.ipynb #a28889ab
 def _labels_of(y, task, n):
-    "The task that is judged, and its labels, int64 (n,)."
+    "The task that is scored, and its labels, int64 (n,)."
     if isinstance(y, dict):
         task = next(iter(y)) if task is None else task
         if task not in y: raise LTSError(f'`y` has no labels of {task!r}; it has {", ".join(y)}')
@@ -44,7 +44,7 @@ def compare_orderings(
     model, # Gives logits, or a dict of them by task
     x:Tensor, # Samples: I/Q (n, 2, time), or images (n, channels, height, width)
     y, # Their labels, shape (n,), or a dict of such by task
-    task:str=None, # The task that is explained and judged; the first one when None
+    task:str=None, # The task that is explained and scored; the first one when None
     orderings:dict=None, # Name → (method or maps (n, …), order); `ORDERINGS` when None
     percent=(2, 5, 10, 20, 30, 50, 70, 100), # Of the elements that are not zero, above 0 to 100
     domain=None, # What is removed, for `get_domain`; pixels or time windows when None

@@ -61,10 +61,10 @@ def load_detector(
 def detect(
     stream:Stream, # The recording
     detector:BlobDetector=None, # Finds the boxes; the defaults of `BlobDetector` when None
-    model=None, # Judges crops: `score(crops)` → (n,), 0 to 1; None: no score
+    model=None, # Scores crops: `score(crops)` → (n,), 0 to 1; None: no score
     min_score:float=None, # Leave out boxes below; the model's own `threshold` when None
 ): # Generator of boxes, a table for each block, with a column `score` where there is a model
-    "Find and judge the signals of a recording, in constant memory."
+    "Find and score the signals of a recording, in constant memory."
     detector = detector or BlobDetector()
     if min_score is None: min_score = getattr(model, 'threshold', 0.)
     for boxes in detector.stream(stream):
@@ -133,7 +133,7 @@ def _open(cfg):
 
 # %% ../../nbs/runs/08_detections.ipynb #ab0c445x
 def _tools(cfg):
-    "The detector of blobs, and the model that judges them; both search as the model was trained."
+    "The detector of blobs, and the model that scores them; both search as the model was trained."
     device = pick_device(cfg.device)
     model = None if cfg.detector is None else load_detector(cfg.detector, device)
     options = finder_options(cfg, model and model.options)

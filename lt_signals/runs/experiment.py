@@ -146,7 +146,7 @@ def _heading(stage):
 # %% ../../nbs/runs/03_experiment.ipynb #c1270fe9
 def run_experiment(
     cfg=None, # Configuration of the run, or a mapping as for `make_run_config`
-    **overrides, # As for `make_run_config`
+    **overrides, # Fields of the configuration, as for `make_run_config`
 ) -> RunFolder: # Where the results are
     "Train, evaluate and write everything down."
     cfg, start = make_run_config(cfg or {}, overrides), time.perf_counter()

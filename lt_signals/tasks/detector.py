@@ -63,7 +63,7 @@ def score(self:Detector,
 # %% ../../nbs/tasks/08_detector.ipynb #361ddff9
 @patch
 def evaluate(self:Detector,
-    crops, # As for `score`, or a `CropStore`
+    crops, # Crops (n, 1, height, width), tensor or array, or a `CropStore`
     labels=None, # 1 for a signal, 0 otherwise; those of the store when None
 ) -> dict: # As `crop_scores`
     "Scores on labelled crops."

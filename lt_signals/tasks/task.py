@@ -107,7 +107,7 @@ def check_image_model(
 def augment(self:Task,
     cfg, # Configuration of the run
     store, # `Store` of the samples that are trained on
-) -> list: # As for `build_dataloaders`
+) -> list: # Names, {name: {option: value}} or transforms, as for `build_dataloaders`
     "What training batches are changed by."
     return cfg.data.augment
 

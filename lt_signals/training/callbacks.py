@@ -99,7 +99,7 @@ def _blend(
 # %% ../../nbs/training/02_callbacks.ipynb #e62ba16d
 def averaged_model(
     model:nn.Module, # Any module
-    decay:float=.999, # As in `ema_decay`
+    decay:float=.999, # Share of the average that stays at a step, 0 to 1, as in `ema_decay`
 ) -> AveragedModel: # Its `update_parameters(model)` is one step; the average is in `module`
     "Moving average of all weights and buffers (Polyak & Juditsky 1992, doi:10.1137/0330046)."
     if not 0 <= decay < 1:
@@ -114,7 +114,7 @@ class EMA(Callback):
     "Validate, keep and return the moving average of the weights in their place."
     order, resume_attrs = SetEpoch.order + 1, ('aside',)
     def __init__(self,
-        decay:float=.999, # As in `ema_decay`
+        decay:float=.999, # Share of the average that stays at a step, 0 to 1, as in `ema_decay`
     ):
         averaged_model(nn.Identity(), decay) # refuses a wrong decay
         self.decay = decay
@@ -249,7 +249,7 @@ class DRW(Callback):
     def __init__(self,
         class_counts, # Training samples per class, shape (n_classes,)
         start:float=.8, # Share of the epochs before the weights switch on, 0 to 1
-        beta:float=.9999, # As in `WeightComputer.effective_num_weights`
+        beta:float=.9999, # Overlap of samples, 0 to below 1, as in `WeightComputer.effective_num_weights`
     ):
         if not 0 <= start <= 1:
             raise ConfigError(f'`start` ({start}) is a share of the epochs, 0 to 1')

@@ -44,7 +44,7 @@ def first_plan(
 def check_stages(
     learn, # A `Learner`
     stages, # Stages in the order they run
-    prior:HeadPrior=None, # As for `first_plan`
+    prior:HeadPrior=None, # What the head has learned, where it has been trained before
 ) -> Plan: # What will be there at the end, with the loss of each stage
     "Raise a `ConfigError` for what could not run, or should not, before anything runs."
     names = [s.name for s in stages]
