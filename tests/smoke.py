@@ -8,8 +8,9 @@ import fastai, fastcore, torch
 import lt_signals
 
 assert 'site-packages' in lt_signals.__file__, f'the checkout was imported, not the installed package: {lt_signals.__file__}'
-apps = {'lt_signals.apps.explorer', 'lt_signals.apps.labeller'} # these need the extra `apps`, which is not installed here,
-extras = {'lt_signals.evaluation.openscores': 'openset', 'lt_signals.models.diffusion': 'diffusion', 'lt_signals.training.diffusion': 'diffusion'} # and these say so
+apps = {'lt_signals.apps.explorer'} # needs the extra `apps`, which is not installed here,
+diffusion = ('evaluation.generator_score', 'models.denoisers', 'models.diffusion', 'training.generator', 'training.generator_stage')
+extras = {'lt_signals.evaluation.openscores': 'openset', **{f'lt_signals.{m}': 'diffusion' for m in diffusion}} # and these say so
 modules = {m.name for m in pkgutil.walk_packages(lt_signals.__path__, 'lt_signals.') if not m.name.endswith('_modidx')}
 for name in modules - apps - {*extras}: importlib.import_module(name)
 for name, extra in extras.items():
