@@ -59,12 +59,14 @@ def test_error_of_the_work():
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     args = [str(BIN/'lts_train'), f'out_dir={tmp_path}', 'training.epochs=500', 'data.in_memory=true']
-    p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background starts with Ctrl-C ignored
+    p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     end = time.monotonic() + 240
     while not list(tmp_path.glob('*/logs/training.log')) and time.monotonic() < end and p.poll() is None: time.sleep(.5)
     time.sleep(3)
     p.send_signal(signal.SIGINT)
-    _, err = p.communicate(timeout=60)
+    try: _, err = p.communicate(timeout=60)
+    finally: p.kill()
     assert p.returncode == 130, err
     last = err.strip().splitlines()[-1]
     assert last.startswith('lts_train: stopped; go on with: lts_train ') and last.endswith('training.epochs=500 data.in_memory=true resume=true')
