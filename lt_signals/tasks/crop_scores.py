@@ -8,7 +8,6 @@ __all__ = ['signal_scores', 'crop_scores', 'BestF1', 'RememberF1', 'crop_figures
 
 # %% ../../nbs/tasks/05_crop_scores.ipynb #6b8d5a84
 import numpy as np
-import torch
 from fastai.callback.core import Callback
 from fastai.learner import Metric
 from sklearn.metrics import average_precision_score, precision_recall_curve

@@ -8,12 +8,11 @@ __all__ = ['save_state', 'plain', 'load_state', 'rng_state', 'set_rng_state', 's
 
 # %% ../../nbs/training/03_checkpoint.ipynb #cc4b43ae
 import io, random, time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback, CancelEpochException
+from fastai.callback.core import Callback
 from fastai.callback.tracker import TrackerCallback
 from fastai.torch_core import to_device
 from safetensors.torch import load_file, save as safetensors_bytes

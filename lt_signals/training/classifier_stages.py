@@ -7,7 +7,7 @@ __all__ = ['head_trainings', 'shared_sections', 'NewHead', 'ScaledHead', 'Faster
 
 # %% ../../nbs/training/10_classifier_stages.ipynb #32c9bc5f
 from dataclasses import asdict, dataclass
-from typing import Any, Dict
+from typing import Any
 
 from fastai.torch_core import trainable_params
 from fastcore.basics import patch

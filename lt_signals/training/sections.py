@@ -8,7 +8,7 @@ __all__ = ['ModelConfig', 'LossSection', 'SamplingConfig', 'TrainingConfig', 'Sc
 
 # %% ../../nbs/training/08_sections.ipynb #1d86c1f6
 from dataclasses import dataclass, field, fields, make_dataclass, MISSING
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from ..core.config import opt
 

@@ -30,7 +30,7 @@ from .checkpoint import Checkpointer
 from .optim import build_criterion, build_optimizer
 from .schedules import build_scheduler_for_stage, schedules
 from .sections import TrainingConfig
-from .stages import corrects_prior, head_prior, Plan, Stage, TrainContext
+from .stages import corrects_prior, head_prior, Stage, TrainContext
 
 # %% ../../nbs/training/09_training.ipynb #6c1f8b07
 class TrainAll:
