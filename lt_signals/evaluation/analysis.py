@@ -200,6 +200,15 @@ def grouping_meta(self:Analyzer,
 # %% ../../nbs/evaluation/02_analysis.ipynb #990933c2
 class ClassificationAnalyzer(Analyzer):
     "Compare predicted labels with the true ones: overall, by group, by class."
+    def __init__(self,
+        class_counts, # Training samples of each class, shape (n_classes,); None: no groups
+        classes=None, # Names of the classes; by default 'class_0', 'class_1', …
+        over:str='tested', # Classes that means are over: 'tested' ones, or those 'occurring' at all
+        **grouping, # Options of `class_groups`: `grouping`, `many_thresh`, `few_thresh`, …
+    ):
+        super().__init__(class_counts, classes, **grouping)
+        self.over = over
+
     def analyze(self,
         preds:Predictions, # From `predict`
     ) -> dict: # Plain Python numbers, ready for JSON; None is "undefined"
@@ -219,20 +228,20 @@ def analyze_predictions(self:ClassificationAnalyzer,
         raise LTSError(f'`y_pred` has {len(y_pred)} labels, `y_true` has {len(y_true)}')
     count = lambda y: np.bincount(y, minlength=self.n_classes)
     hits, support = count(y_true[y_true == y_pred]), count(y_true)
-    scores = _named_scores(hits, support, count(y_pred))
+    scores = _named_scores(hits, support, count(y_pred), self.over)
     group_wise = self._by_group(scores, hits, support)
     res = dict(
         overall=_overall(hits, support, scores, group_wise) | self._ranking(y_true, y_prob),
         group_wise=group_wise, per_class=self.by_class(scores, support=support),
         confusion_matrix=count_confusions(y_true, y_pred, self.n_classes),
         worst_class_recall=float(np.nanmin(scores['recall'])),
-        grouping_meta=self.grouping_meta(support))
+        grouping_meta=self.grouping_meta(support, means_over=self.over))
     return res | dict(top_confusions=top_confusion_pairs(res))
 
 # %% ../../nbs/evaluation/02_analysis.ipynb #e4426ab9
-def _named_scores(*tally):
+def _named_scores(*tally_over):
     "`class_scores` by name."
-    return dict(zip(('precision', 'recall', 'f1'), class_scores(*tally)))
+    return dict(zip(('precision', 'recall', 'f1'), class_scores(*tally_over)))
 
 # %% ../../nbs/evaluation/02_analysis.ipynb #7243eaed
 def _overall(hits, support, scores, group_wise):

@@ -33,15 +33,23 @@ def class_tally(
     tally[2].index_add_(0, pred, one)
     return tally
 
+# %% ../../nbs/evaluation/01_metrics.ipynb #36844d73
+def _counted(support, predicted, over):
+    "Which classes enter a mean over the classes."
+    if over == 'tested': return support > 0
+    if over == 'occurring': return support + predicted > 0
+    raise LTSError(f"`over` ({over!r}) must be 'tested' or 'occurring'")
+
 # %% ../../nbs/evaluation/01_metrics.ipynb #e2d5cf0x
 def class_scores(
     hits, # Samples of each class that were recognised, shape (n_classes,)
     support, # Samples of each class, shape (n_classes,)
     predicted, # Samples that were given each class, shape (n_classes,)
-) -> tuple: # precision, recall, F1, each float64 of shape (n_classes,), NaN where `support` is 0
-    "Precision, recall and F1 per class; undefined for a class without samples."
+    over:str='tested', # Classes that have scores: 'tested' ones, or those 'occurring' at all
+) -> tuple: # precision, recall, F1, each float64 of shape (n_classes,), NaN for other classes
+    "Precision, recall and F1 of the classes with samples, or of those that some sample has or is given."
     hits, support, predicted = (np.asarray(o, np.float64) for o in (hits, support, predicted))
-    there = np.where(support > 0, 1., np.nan)
+    there = np.where(_counted(support, predicted, over), 1., np.nan)
     return (there*hits/np.maximum(predicted, 1), there*hits/np.maximum(support, 1),
             there*2*hits/np.maximum(support + predicted, 1))
 
