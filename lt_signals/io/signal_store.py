@@ -68,6 +68,7 @@ class SignalStore(Store):
         shape = source.n_channels, source.length
         super().__init__(labels, source.classes, shape, source.meta)
         self.source,self.path,self.sample_rate = source,source.path,source.sample_rate
+        self.notes,self.caution = list(source.notes),source.caution
         self.n_dropped = 0 # Samples left out as `check_finite` found them
         self.check_batches = False # Look for NaN and infinity in each batch
         self._prepare_as(target_length, normalize)

@@ -92,6 +92,8 @@ class SignalSource:
     data = None # All samples in one tensor on a device, where they are held ready-made
     normalize = None # Normalisation that they have there
     held = 'in the file' # Where samples lie, in words
+    notes = () # What was kept, left out, padded or guessed: a sentence each
+    caution = '' # Why an accuracy on these may not be about the transmitter; '' where nothing is known
 
     def read(self,
         rows:np.ndarray, # int64, sorted and unique (any order where `any_order`)
@@ -102,6 +104,13 @@ class SignalSource:
     def verify(self): "Check stored checksums, where the format has them."
 
     def close(self): "Give up open files; `read` opens them again."
+
+    def note(self,
+        *texts, # Sentences, said wherever the signals are shown
+    ):
+        "Add to `notes`; returns self."
+        self.notes = [*self.notes, *(t for t in texts if t not in self.notes)]
+        return self
 
     def annotate(self,
         labels=None, # Class numbers, one-hot rows or names; None for unlabelled
@@ -283,6 +292,7 @@ class TensorSource(SignalSource):
         self.data,(self.n,self.n_channels,self.length) = data,data.shape
         self.labels,self.classes,self.meta = like.labels,like.classes,like.meta
         self.sample_rate,self.path,self.normalize = like.sample_rate,like.source.path,like.normalize
+        self.notes,self.caution = like.notes,like.caution
 
     def read(self, rows):
         "One gather, for numpy."

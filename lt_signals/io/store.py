@@ -29,6 +29,8 @@ class Store(Dataset):
     sample_rate = None # Hz; None where it is unknown, or where the samples are no signals
     has_masks = False # Whether `masks(indices)` tells where in a sample its classes are
     path = None # The file or folder that samples are read from, where there is one
+    notes = () # What was kept, left out, padded or guessed as it was opened: a sentence each
+    caution = '' # Why an accuracy on these samples may not be about what they are labelled by
     def __init__(self,
         labels, # Class of each sample, integers (n,), -1 where unknown; or multi-hot (n, n_classes)
         classes, # Names of the classes, in the order of their numbers
@@ -269,13 +271,20 @@ def like(self:Store,
     new.sample_type,new.sample_rate = self.sample_type,self.sample_rate
     return new
 
+# %% ../../nbs/io/03_store.ipynb #07ad9c0b
+@patch
+def remarks(self:Store) -> list: # Sentences; none where there is nothing to say
+    "The notes on how the samples were opened, and a caution."
+    return [f'note: {n}' for n in self.notes] + ([f'caution: {self.caution}'] if self.caution else [])
+
 # %% ../../nbs/io/03_store.ipynb #e16fa2f0
 @patch
 def __repr__(self:Store):
     where = str(self.device) if self.resident else 'lazy'
     name = '' if self.path is None else f', {Path(self.path).name}'
-    return (f'{type(self).__name__}({len(self)} × {self.sample_shape}, {self.n_classes} classes, '
+    head = (f'{type(self).__name__}({len(self)} × {self.sample_shape}, {self.n_classes} classes, '
             f'{where}{name})')
+    return '\n'.join([head, *(f'  {said}' for said in self.remarks())])
 
 # %% ../../nbs/io/03_store.ipynb #c5aa8e9c
 def _count_text(classes, counts, most=8):
@@ -293,6 +302,8 @@ def describe(self:Store) -> dict: # Names and texts
     facts['meta'] = ', '.join(self.meta) or 'none'
     facts['classes'] = _count_text(self.classes, self.class_counts)
     if self.path is not None: facts['source'] = f'`{Path(self.path).name}`'
+    if self.notes: facts['notes'] = '; '.join(self.notes)
+    if self.caution: facts['caution'] = self.caution
     return facts
 
 # %% ../../nbs/io/03_store.ipynb #59ee0518
