@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import SignalFileError
-from .gate import find_windows
 from .readers import readers
 from .recordings import (ambiguous_suffixes, open_recording, RecordingSource,
-                                      sample_formats)
+                                      sample_formats, suffix_formats)
+from .windows import cut_windows
 
 # %% ../../nbs/io/14_captures.ipynb #f9095330
 def capture_files(
@@ -23,8 +23,7 @@ def capture_files(
     sample_format:str=None, # A name of `sample_formats`: files whose suffix says nothing count too
 ) -> list: # Sorted
     "The capture files of a folder and all folders below."
-    known = {f'.{f}' for f in sample_formats}
-    wanted = known | set(ambiguous_suffixes) if sample_format else known
+    wanted = set(suffix_formats) | set(ambiguous_suffixes if sample_format else ())
     return sorted(p for p in path.rglob('*') if p.suffix.lower() in wanted and p.is_file())
 
 # %% ../../nbs/io/14_captures.ipynb #f909533x
@@ -90,9 +89,9 @@ def read_captures(
     if label is not None and not any(labels): labels = [label]*len(files)
     recs = [open_recording(f, sample_format, name=n, iq_order=iq_order, sample_rate=sample_rate)
             for f,n in zip(files, names)]
-    found = [find_windows(r, window, hop, gate_db, range_db, max_windows_per_capture, keep, seed)
-             for r in recs]
-    return _windows_source(recs, found, window, labels, groups, path)
+    return cut_windows(recs, labels, groups, path=path, window=window, hop=hop, gate_db=gate_db,
+                       range_db=range_db, max_windows_per_capture=max_windows_per_capture,
+                       keep=keep, seed=seed)
 
 # %% ../../nbs/io/14_captures.ipynb #10dfbbfc
 def _labelled_files(path, sample_format):
@@ -101,31 +100,20 @@ def _labelled_files(path, sample_format):
     files = capture_files(path, sample_format)
     if not files:
         raise SignalFileError(path, 'the folder holds no capture file.',
-            remedy=f'it should hold .{", .".join(sample_formats)} files; '
+            remedy='it should hold .cu8, .cs8, .cs16, .cf32 files or the like; '
                    'name the format for other suffixes.')
     names = [f.relative_to(path).as_posix() for f in files]
     return files, names, *_folder_labels(path, names)
-
-# %% ../../nbs/io/14_captures.ipynb #938f0fda
-def _windows_source(recs, found, window, labels, groups, path):
-    "The source of all windows that were found."
-    which = np.repeat(np.arange(len(recs)), [len(s) for s,_ in found])
-    start,level = (np.concatenate(p) for p in zip(*found))
-    classes = sorted({l for l in labels if l is not None})
-    code = np.array([-1 if l is None else classes.index(l) for l in labels])
-    count = np.minimum(window, np.array([r.n for r in recs])[which])
-    return RecordingSource(recs, which, start, count, window, code[which], classes, groups,
-                           dict(level_db=level), path)
 
 # %% ../../nbs/io/14_captures.ipynb #c5c57a94
 def _is_capture_folder(path) -> bool:
     "Whether a folder holds capture files, directly or one folder down."
     path = Path(path)
     if not path.is_dir(): return False
-    return any(p.suffix.lower()[1:] in sample_formats for g in ('*', '*/*') for p in path.glob(g))
+    return any(p.suffix.lower() in suffix_formats for g in ('*', '*/*') for p in path.glob(g))
 
 # %% ../../nbs/io/14_captures.ipynb #ddaea63f
-readers.register('captures', suffixes=(*(f'.{f}' for f in sample_formats), *ambiguous_suffixes),
+readers.register('captures', suffixes=(*suffix_formats, *ambiguous_suffixes),
                  sniff=_is_capture_folder, source='raw interleaved I/Q')(read_captures)
 
 # %% ../../nbs/io/14_captures.ipynb #36190b92

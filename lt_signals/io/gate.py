@@ -32,7 +32,7 @@ def block_power(
 def _moments(rec, start, count, block):
     "Mean square (n_blocks,) and mean (n_blocks, 2) of consecutive blocks of a stretch."
     x = rec.read(start, count)
-    if rec.format.is_float:                      # squares of float32 can overflow
+    if not rec.finite:                           # squares of float32 can overflow
         x = x.astype(np.float64)
         x[~np.isfinite(x)] = np.nan
     edges = np.arange(0, count, block)
@@ -82,7 +82,7 @@ def find_windows(
     _check_windows(window, hop, max_windows, keep)
     power = block_power(rec)
     start,level = window_levels(power, rec.n, window, hop or window)
-    level = 10*np.log10(np.maximum(level, 1e-30)/noise_floor(power, rec.format.quantum))
+    level = 10*np.log10(np.maximum(level, 1e-30)/noise_floor(power, rec.quantum))
     level[np.isnan(level)] = np.inf
     at = _loud(level, gate_db, range_db)
     if max_windows and len(at) > max_windows:
@@ -126,7 +126,7 @@ def show_gate(
     "Draw block power over time, the gate, and the windows it keeps; returns the axes."
     ax = ax or plt.subplots(figsize=(7, 2.5))[1]
     power = block_power(rec)
-    level = 10*np.log10(np.maximum(power, 1e-30)/noise_floor(power, rec.format.quantum))
+    level = 10*np.log10(np.maximum(power, 1e-30)/noise_floor(power, rec.quantum))
     rate,unit = (rec.sample_rate/1e3, 'time (ms)') if rec.sample_rate else (1, 'sample')
     for s in find_windows(rec, window, gate_db=gate_db)[0]:
         ax.axvspan(s/rate, (s + window)/rate, color='#56B4E9', alpha=.3, lw=0)

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.errors import ConfigError, SignalFileError
 from .gate import find_windows
 from .readers import readers
-from .recordings import Recording, RecordingSource, SampleFormat
+from .recordings import RawRecording, RecordingSource, SampleFormat
 from .store import Store
 
 # %% ../../nbs/io/15_sigmf.ipynb #457185ed
@@ -170,7 +170,7 @@ def sigmf_segments(
     n,at = _count_samples(part, fmt, captures, starts),part.first
     for capture,a,b in zip(captures, starts, [*starts[1:], n]):
         at += capture.get('core:header_bytes', 0)
-        if b > a: yield Recording(part.data, fmt, b - a, part.name, at + a*fmt.size,
+        if b > a: yield RawRecording(part.data, fmt, b - a, part.name, at + a*fmt.size,
                                   sample_rate=rate), a, capture
 
 # %% ../../nbs/io/15_sigmf.ipynb #bc3b6e27

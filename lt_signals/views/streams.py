@@ -41,7 +41,7 @@ class Stream:
     ):
         self._read,self.n,self.sample_rate,self.name,self.path = read,int(n),sample_rate,name,path
         self.center_freq,self.first,self.recording = center_freq,int(first),recording
-        self.quantum = recording.format.quantum if recording else 0. # Power of the rounding noise
+        self.quantum = recording.quantum if recording else 0. # Power of the rounding noise
 
     @property
     def duration(self) -> float:
