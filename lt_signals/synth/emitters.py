@@ -51,7 +51,7 @@ def _decimate(x, over, taps):
 
 # %% ../../nbs/synth/02_emitters.ipynb #f5caa492
 def modes_waveform(
-    bits:Tensor, # Messages, shape (batch, 112)
+    bits:Tensor, # Messages, shape (batch, 112), or (batch, 56) of short ones
     hardware:dict, # Impairments of each message's emitter, tensors of shape (batch,)
     start_us, # When the message starts in the window, µs: a number or shape (batch,)
     sample_rate:float=4e6, # Hz
@@ -84,14 +84,14 @@ def _phase_noise(streams, n, linewidth_hz, rate):
 # %% ../../nbs/synth/02_emitters.ipynb #0268a6c2
 def pulse_power(
     x:Tensor, # Noise-free waveform, complex, shape (batch, time)
-    bits:Tensor, # Its messages, shape (batch, 112)
+    bits:Tensor, # Its messages, shape (batch, 112) or (batch, 56)
     start_us:Tensor, # Where they start in the window, µs, shape (batch,)
     sample_rate:float=4e6, # Hz
 ) -> Tensor: # Mean power while the message is on, shape (batch,)
     "Mean power of the samples that fall on an ideal pulse."
     t_us = torch.arange(x.shape[1], device=x.device)[None]/sample_rate*1e6 - start_us[:, None]
     chip = (t_us/CHIP_US).floor().long() + 1
-    on = torch.nn.functional.pad(modes_chips(bits), (1, 1)).gather(1, chip.clamp(0, 241))
+    on = torch.nn.functional.pad(modes_chips(bits), (1, 1)).gather(1, chip.clamp(0, 17 + 2*bits.shape[1]))
     return (x.abs()**2*on).sum(1) / on.sum(1)
 
 # %% ../../nbs/synth/02_emitters.ipynb #d3f92a50

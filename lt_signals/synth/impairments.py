@@ -23,8 +23,8 @@ BURST_US = 120. # Length of an extended squitter with its preamble
 CHIP_US = .5 # Length of a chip, half a bit
 
 def modes_chips(
-    bits:Tensor, # Shape (batch, 112)
-) -> Tensor: # On/off at every half microsecond, bool, shape (batch, 240)
+    bits:Tensor, # Shape (batch, 112), or (batch, 56) of short messages
+) -> Tensor: # On/off at every half microsecond, bool, shape (batch, 240) or (batch, 128)
     "Preamble and pulse-position modulation (ICAO Annex 10 vol. IV, 3.1.2.2)."
     preamble = torch.zeros(len(bits), 16, dtype=torch.bool, device=bits.device)
     preamble[:, [0, 2, 7, 9]] = True

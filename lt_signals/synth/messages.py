@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.errors import LTSError
 from ..core.random import seed_stream
 
 # %% ../../nbs/synth/00_messages.ipynb #1302627a
@@ -87,10 +88,10 @@ def _parity_matrix():
 _PARITY = _parity_matrix()
 
 def modes_parity(
-    bits:Tensor, # The first 88 bits of messages, 0 or 1, shape (batch, 88)
+    bits:Tensor, # Messages without their parity, 0 or 1, shape (batch, 88), or (batch, 32) of short ones
 ) -> Tensor: # Parity bits, int64, shape (batch, 24)
-    "Mode S parity of long messages, all at once (ICAO Annex 10 vol. IV, 3.1.2.3.3)."
-    return ((bits.float() @ _PARITY.to(bits.device)) % 2).long()
+    "Mode S parity of many messages at once (ICAO Annex 10 vol. IV, 3.1.2.3.3)."
+    return ((bits.float() @ _PARITY[-bits.shape[1]:].to(bits.device)) % 2).long()
 
 # %% ../../nbs/synth/00_messages.ipynb #dc3915e6
 def _to_bits(x, n):
@@ -99,18 +100,21 @@ def _to_bits(x, n):
 
 def draw_messages(
     streams:MessageStreams, # Names the messages
-) -> Tensor: # Bits, int64, shape (batch, 112)
-    "Extended squitters with a fresh address, fresh content and valid parity."
+    address:Tensor=None, # 24-bit address of each message, int64 (batch,); a fresh one each when None
+    df:int=17, # Downlink format: 17, the extended squitter, or 11, the short all-call reply
+) -> Tensor: # Bits, int64, shape (batch, 112), or (batch, 56) for format 11
+    "Mode S messages with fresh content and valid parity, and a fresh address where none is given."
+    if df not in (11, 17): raise LTSError(f'`df` ({df}) must be 11 or 17')
     w = streams.words('bits', 4)
-    head = _to_bits(torch.full_like(w[:, 0], 17<<3 | 5), 8)
-    typecode = _to_bits(9 + w[:, 1]%10, 5)
-    content = torch.cat([_to_bits(w[:, 2], 32), _to_bits(w[:, 3], 19)], 1)
-    bits = torch.cat([head, _to_bits(w[:, 0], 24), typecode, content], 1)
+    address = w[:, 0] if address is None else torch.as_tensor(address, device=w.device)
+    head = [_to_bits(torch.full_like(address, df<<3 | 5), 8), _to_bits(address, 24)]
+    if df == 17: head += [_to_bits(9 + w[:, 1]%10, 5), _to_bits(w[:, 2], 32), _to_bits(w[:, 3], 19)]
+    bits = torch.cat(head, 1)
     return torch.cat([bits, modes_parity(bits)], 1)
 
 # %% ../../nbs/synth/00_messages.ipynb #dc3915ex
 def message_hex(
-    bits:Tensor, # Shape (batch, 112)
+    bits:Tensor, # Shape (batch, 112) or (batch, 56)
 ) -> list: # Hexadecimal strings, as pyModeS takes them
     "Messages as upper-case hexadecimal."
     packed = np.packbits(bits.cpu().numpy().astype(np.uint8), axis=1)
