@@ -19,8 +19,7 @@ from .sources import SignalSource
 
 # %% ../../nbs/io/05_readers.ipynb #2dca4530
 readers = Registry('reader', [f'lt_signals.io.{m}' for m in (
-    'numpy', 'hdf5', 'matlab', 'rml2016', 'rml2018', 'split_hdf5', 'captures', 'sigmf', 'mode_s')])
-
+    'numpy', 'hdf5', 'matlab', 'rml2016', 'rml2018', 'split_hdf5', 'captures', 'sigmf', 'bursts')])
 
 # %% ../../nbs/io/05_readers.ipynb #2dca453x
 def _sniffs(info, path):
