@@ -35,9 +35,11 @@ content_caution = ('the label (an address) stands in the bits of the signals, so
 def chip_magnitudes(
     iq:np.ndarray, # float32, shape (…, time, 2)
     sample_rate:float, # Hz, at least 2e6
+    dc=None, # What a silent receiver gives, shape (…, 1, 2); the median when None
 ) -> np.ndarray: # float32 (…, positions); value `t` lies `(t + 2.5)/12e6` s after the first sample's middle
     "Mean magnitude of the chip at each point of a 12 MHz grid."
-    z = np.ascontiguousarray(iq - np.median(iq, -2, keepdims=True)).view(np.complex64)[..., 0]
+    dc = np.median(iq, -2, keepdims=True) if dc is None else dc
+    z = np.ascontiguousarray(iq - dc, np.float32).view(np.complex64)[..., 0]
     step = Fraction(_grid/sample_rate).limit_denominator(1000)
     m = np.abs(resample_poly(z, step.numerator, step.denominator, axis=-1))
     total = np.cumsum(m, -1, dtype=np.float64)
@@ -183,6 +185,13 @@ def _merge(rows):
         elif r.score > last.score: kept[-1] = i
     return rows.loc[kept].reset_index(drop=True)
 
+# %% ../../nbs/io/19_mode_s.ipynb #51a0c9ec
+def _silence(x, start, sample_rate):
+    "Mean of the samples before a preamble, and between it and the first bit; shape (k, 1, 2)."
+    t = np.arange(x.shape[1])/sample_rate - start[:, None]
+    quiet = ((t < -.75e-6) | (t > 5.25e-6) & (t < 7.25e-6))[..., None]
+    return (x*quiet).sum(1, keepdims=True)/np.maximum(quiet.sum(1, keepdims=True), 1)
+
 # %% ../../nbs/io/19_mode_s.ipynb #51a0c9ea
 def window_bits(
     iq:np.ndarray, # Windows, float32, shape (k, 2, time)
@@ -190,8 +199,9 @@ def window_bits(
     sample_rate:float, # Hz, at least 2e6
 ) -> tuple: # Bits (k, 112) of bool; which of them lie in the window with both their chips, bool (k, 112)
     "The bits that stand in windows of a recording; False where the window does not hold them."
-    chips = chip_magnitudes(np.swapaxes(iq, 1, 2), sample_rate)
-    at = ((np.asarray(start, float) - .5/sample_rate)*_grid + .5).round().astype(np.int64)
+    start, x = np.asarray(start, float), np.swapaxes(iq, 1, 2)
+    chips = chip_magnitudes(x, sample_rate, _silence(x, start, sample_rate))
+    at = ((start - .5/sample_rate)*_grid + .5).round().astype(np.int64)
     first = at[:, None] + (16 + 2*np.arange(112))*_chip
     there = (first >= 0) & (first + _chip + 4 <= (iq.shape[-1] - 1)*_grid/sample_rate)
     chip = lambda t: np.take_along_axis(chips, t.clip(0, chips.shape[1] - 1), 1)

@@ -39,8 +39,8 @@ def _add_messages(iq, table, hardware, sample_rate, amplifier, seed):
     "Lay the messages of one format into the noise."
     first = np.floor(table.start_s.to_numpy()*sample_rate).astype(int) - _edge
     start_us = torch.as_tensor((table.start_s.to_numpy() - first/sample_rate)*1e6).float()
-    streams = MessageStreams(seed, table.emitter.to_numpy(), table.number.to_numpy())
-    bits = draw_messages(streams, torch.as_tensor(table.address.to_numpy()), int(table.df.iloc[0]))
+    streams = MessageStreams(seed, np.array(table.emitter), np.array(table.number))
+    bits = draw_messages(streams, torch.as_tensor(np.array(table.address)), int(table.df.iloc[0]))
     length = int(np.ceil((8 + bits.shape[1])*1e-6*sample_rate)) + 2*_edge
     mine = {k: v[streams.emitter[:, 0]] for k,v in hardware.items()}
     x = modes_waveform(bits, mine, start_us, sample_rate, length, amplifier, streams)
