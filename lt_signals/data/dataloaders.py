@@ -231,7 +231,8 @@ def build_dataloaders(
     train = _train_loader(store, split.train, sampler, kw)
     facts = dict(group=_group_column(store, cfg), **dict(stratify=cfg.stratify) if cfg.stratify else {})
     return SignalDataLoaders(train, *others, device=device, store=store, split=split,
-                             split_record=split_record(store.labels, split, cfg.seed, store.classes, **facts))
+                             split_record=split_record(store.labels, split, cfg.seed, store.classes,
+                                                       store.caution, **facts))
 
 # %% ../../nbs/data/12_dataloaders.ipynb #f4e77edd
 def _train_loader(store, indices, sampler, kw):

@@ -25,12 +25,14 @@ def split_record(
     split, # `Split` into them
     seed:int, # Seed the split was made with
     classes=None, # Names of the classes; their numbers when None
+    caution:str='', # Why an accuracy may not be about what is labelled, `store.caution`
     **extra, # Further facts that must agree between runs, JSON-able (`group='capture'`)
 ) -> dict: # JSON-able
     "What identifies the data a run used."
     y,c = check_labels(labels, None if classes is None else len(classes), multi=True)
     counts = {p: count_labels(y[i], c) for p,i in zip(Split._fields, split)}
     some = counts['train'][counts['train'] > 0]
+    if caution: extra = dict(extra, caution=caution)
     return dict(
         version=1, seed=int(seed), n=len(y), labels_sha256=_sha256(y),
         classes=[str(k) for k in (range(c) if classes is None else classes)],

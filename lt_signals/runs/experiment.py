@@ -52,6 +52,11 @@ def run_results(
         stages=[{k: v for k,v in s.items() if k != 'seconds'} for s in stages],
         versions=_versions()) | tasks.create(cfg.task).extra_results(ctx)
 
+# %% ../../nbs/runs/03_experiment.ipynb #20ea0a01
+def _caution_text(record):
+    "The caution of a split record, for the end of a summary; empty where there is none."
+    return f'\n\ncaution: {record["caution"]}' if 'caution' in record else ''
+
 # %% ../../nbs/runs/03_experiment.ipynb #5b20ffd1
 def summary_text(
     results:dict, # Content of `results.json`
@@ -63,7 +68,8 @@ def summary_text(
     return (f'{results["name"]}: {results["model"]}, {len(n)} classes, {max(n)} to {min(n)} '
             f'training signals each, seed {results["seed"]}\n'
             f'scores in percent on the {part} part, {size:,} signals\n\n{table}'
-            + (f'\n\n{rejection_text(results["openset"])}' if 'openset' in results else ''))
+            + (f'\n\n{rejection_text(results["openset"])}' if 'openset' in results else '')
+            + _caution_text(results['split_record']))
 
 # %% ../../nbs/runs/03_experiment.ipynb #99965c6y
 def check_figures(
@@ -159,6 +165,7 @@ def run_experiment(
         run = from_rank0(lambda: _open_folder(cfg))
         ctx.path, ctx.cbs, ctx.begin = run.checkpoints, [EpochLog()], _heading
         with _told(run, ctx.learn, cfg):
+            for line in ctx.dls.store.remarks(): log.info(line)
             if (n := num_distrib()) > 1:
                 log.info(f'{n} processes, each with batches of {ctx.dls.train.bs}')
             results = run_stages(ctx, stages, resume=cfg.resume, plan=plan)
