@@ -243,7 +243,7 @@ def read_sigmf(
 def _gated_rows(segments, window, gated):
     "Rows (segment, start inside it, count, no label, level in dB) of the windows of segments."
     return [(s, start, min(window, rec.n), None, db) for s,(rec,*_) in enumerate(segments)
-            for start,db in zip(*gated(rec))]
+            for start,db in zip(*gated(rec)[:2])]
 
 # %% ../../nbs/io/15_sigmf.ipynb #a72e8b4x
 def _sigmf_source(path, rows, recs, centre, length, checks):
