@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['folder_snr', 'read_split_hdf5', 'read_split_file']
 
-# %% ../../nbs/io/18_split_hdf5.ipynb #cc29afef
+# %% ../../nbs/io/18_split_hdf5.ipynb #8eb47813
 import re
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from ..core.errors import SignalFileError
 from .readers import readers
-from .rml2016 import choose_classes
 from .rml2018 import read_xyz
+from .rows import choose_classes
 from .sources import ConcatSource, SignalSource
 
 # %% ../../nbs/io/18_split_hdf5.ipynb #9bba0fe1
@@ -47,7 +47,7 @@ def _is_split(path):
                                        for p in Path(path).glob('*/SNR_*'))
 
 # %% ../../nbs/io/18_split_hdf5.ipynb #1f5e767b
-@readers.register('split_hdf5', suffixes=(), sniff=_is_split,
+@readers.register('split_hdf5', folder=True, sniff=_is_split,
                   source='{MOD}/SNR_{v}/{MOD}_SNR_{v}.h5')
 def read_split_hdf5(
     path, # The folder
