@@ -14,6 +14,7 @@ import pandas as pd
 from ..core.errors import LTSError
 from .recordings import RecordingSource
 from .sources import ConcatSource, SignalSource
+from .windows import window_notes
 
 # %% ../../nbs/io/29_joins.ipynb #dd8bc6d1
 class PaddedSource(SignalSource):
@@ -97,13 +98,27 @@ def _joined_notes(sources, names):
     "The notes of all files: one that many make is told once, with their number."
     told = {}
     for i,s in enumerate(sources):
-        for text in s.notes: told.setdefault(text, []).append(str(s.path) if names is None else names[i])
+        counted = window_notes(s.found) if _has_counts(s) else []
+        name = str(s.path) if names is None else names[i]
+        for text in s.notes:
+            if text not in counted: told.setdefault(text, []).append(name)
     def said(text, files):
         if len(files) == len(sources): return text
         return f'{files[0]}: {text}' if len(files) == 1 else f'{text} ({len(files)} files)'
     texts = [said(*o) for o in told.items()]
     rest = len(texts) - _most_notes
     return texts if rest <= 1 else [*texts[:_most_notes], f'… and {rest} more notes of single files']
+
+def _has_counts(source): return isinstance(source, RecordingSource) and bool(source.found)
+
+# %% ../../nbs/io/29_joins.ipynb #43b607bf
+def _sum_counts(sources):
+    "What was counted in all files as windows were cut."
+    counts,total = [s.found for s in sources if _has_counts(s)],{}
+    for key in dict.fromkeys(k for c in counts for k in c):
+        values = [c[key] for c in counts if key in c]
+        total[key] = {'min': min, 'max': max}.get(key[:3], sum)(values)
+    return total
 
 # %% ../../nbs/io/29_joins.ipynb #1fbee025
 def _rate_note(sources):
@@ -154,4 +169,7 @@ def join_sources(
     whole.annotate(*_joined_labels(sources, labels), _joined_meta(sources, names, meta),
                    rates.pop() if len(rates) == 1 else None)
     whole.caution = ' '.join(dict.fromkeys(s.caution for s in sources if s.caution))
-    return whole.note(*_joined_notes(sources, names), *_rate_note(sources))
+    total = _sum_counts(sources)
+    if total and all_recordings: whole.found = total
+    return whole.note(*(window_notes(total) if total else []), *_joined_notes(sources, names),
+                      *_rate_note(sources))

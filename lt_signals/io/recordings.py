@@ -203,6 +203,7 @@ def _format_of(path, sample_format):
 class RecordingSource(SignalSource):
     "Windows of recordings, read on demand in few long reads; shape `(2, length)` each."
     n_channels = 2
+    found = {} # What was counted when the windows were cut, from `count_windows`
     def __init__(self,
         recordings:list, # `Recording`s
         which:np.ndarray, # Recording of each window, int, ascending
