@@ -18,8 +18,8 @@ class FinderOptions:
     n_fft:int = opt(256, 'samples of a window: resolution is sample_rate/n_fft', low=2)
     hop:Optional[int] = opt(None, 'samples from one window to the next; null: half a window', low=1)
     false_alarm:float = opt(1e-5, 'chance that a cell of pure noise joins a blob', low=0, high=1)
-    floor:str = opt('all', 'noise floor: all bins, or each bin, which hides steady carriers',
-                    choices=['all', 'bin'])
+    floor:str = opt('shape', 'noise floor: shape of the passband; one of all bins; or that of each '
+                    'bin, which hides steady carriers', choices=['shape', 'all', 'bin'])
     gap_time:Optional[float] = opt(None, 'bridge pauses up to this, s; null: 12 frames', low=0)
     gap_freq:Optional[float] = opt(None, 'bridge gaps in frequency up to this, Hz; null: 2 bins',
                                    low=0)
