@@ -230,7 +230,8 @@ def _takes(name, tag):
 def _share_options(kinds, options, tag=''):
     "{reader: its options}, and what to say of options that not all of them take."
     takes = {k: _takes(k, tag) for k in dict.fromkeys(kinds)}
-    def known(k, o): return takes[k] is None or o in takes[k]
+    always = ('sample_rate',) if tag else () # what `open_recordings` takes itself
+    def known(k, o): return takes[k] is None or o in takes[k] or o in always
     for o in options:
         if not any(known(k, o) for k in takes):
             names = dict.fromkeys(n for t in takes.values() for n in t)

@@ -21,7 +21,7 @@ from .sources import SignalSource
 
 # %% ../../nbs/io/05_readers.ipynb #2dca4530
 readers = Registry('reader', [f'lt_signals.io.{m}' for m in (
-    'numpy', 'hdf5', 'matlab', 'wisig', 'rml2016', 'rml2018',
+    'numpy', 'hdf5', 'matlab', 'wisig', 'hdf5_sets', 'torchsig', 'rml2016', 'rml2018',
     'split_hdf5', 'captures', 'folders', 'path_tables', 'sigmf', 'bursts')])
 
 # %% ../../nbs/io/05_readers.ipynb #2dca453x
@@ -109,15 +109,21 @@ def open_source(
 def open_recordings(
     path, # What `open_source` takes
     format:str=None, # Name in `readers`; found by content and suffix when None
-    **options, # Options of the reader, such as `sample_rate`
+    *,
+    sample_rate:float=None, # Hz, for files that do not say
+    **options, # Options of the reader, such as `iq_order`
 ) -> list: # `Recording`s
     "The recordings at a path, whole; nothing is cut, and nothing is read yet."
     path,info,reader,more = _find_reader(path, format)
     reader = info.get('recordings', reader)
+    takes = inspect.signature(reader).parameters
+    if sample_rate and ('sample_rate' in takes or 'options' in takes): more['sample_rate'] = sample_rate
     check_reader_options(reader, options)
     with file_errors(path if isinstance(path, Path) else 'table'):
         found = reader(path, **more, **options)
-    return found if 'recordings' in info else [RowRecording(found, i) for i in range(found.n)]
+    if 'recordings' not in info: found = [RowRecording(found, i) for i in range(found.n)]
+    for rec in found: rec.sample_rate = rec.sample_rate or sample_rate
+    return found
 
 # %% ../../nbs/io/05_readers.ipynb #4dee139c
 def open_signals(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sample_formats', 'suffix_formats', 'ambiguous_suffixes', 'SampleFormat', 'Recording', 'RawRecording', 'RowRecording',
-           'open_recording', 'RecordingSource']
+           'open_recording', 'facts_from_name', 'warn_if_odd', 'RecordingSource']
 
 # %% ../../nbs/io/12_recordings.ipynb #19e550eb
 from collections import namedtuple
@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.errors import ConfigError, SignalFileError
+from ..core.errors import ConfigError, SignalFileError, warn_file
+from .file_names import facts_in_name
+from .raw_looks import improbable_format, looks_real, refuse_other_kinds
 from .sources import SignalSource
 
 # %% ../../nbs/io/12_recordings.ipynb #58960938
@@ -78,6 +80,8 @@ class Recording:
     path = '' # The file
     name = 'recording' # Name inside the data set: the `capture` of its windows
     n = 0 # Complex samples
+    first = 0 # Its first sample within the whole, where it is one segment of several
+    format = None # `SampleFormat`, where it is plain samples in a file
     sample_rate = None # Hz; None where unknown
     center_freq = None # Hz; None where unknown
     quantum = 0. # Power of the rounding noise; 0 for floating-point numbers
@@ -167,37 +171,83 @@ class RowRecording(Recording):
 # %% ../../nbs/io/12_recordings.ipynb #5ac833c0
 def open_recording(
     path, # Raw file
-    sample_format:str=None, # 'cu8', 'cs8', 'cs16' or 'cf32'; by the suffix when None
+    sample_format:str=None, # A name of `sample_formats`; by the suffix or the name when None
     *,
     name:str=None, # Name of the file inside the data set; the file's name when None
     iq_order:str='IQ', # 'IQ', or 'QI' where Q is stored first
-    sample_rate:float=None, # Hz; None where unknown
-    center_freq:float=None, # Hz; None where unknown
-) -> Recording:
-    "Measure a raw file, without reading it."
+    sample_rate:float=None, # Hz; where the file's name tells it, from there when None
+    center_freq:float=None, # Hz; where the file's name tells it, from there when None
+) -> RawRecording:
+    "Open a raw file: its size is measured, and a few stretches of it are looked at."
     path = Path(path)
-    fmt = _format_of(path, sample_format)
+    key = _format_of(path, sample_format)
+    n = _whole_samples(path, sample_formats[key])
+    rate,centre = facts_from_name(path, sample_rate, center_freq)
+    rec = RawRecording(path, sample_formats[key], n, name or path.name, iq_order=iq_order,
+                       sample_rate=rate, center_freq=centre)
+    warn_if_odd(rec, key)
+    return rec
+
+# %% ../../nbs/io/12_recordings.ipynb #453a45a5
+def _format_of(path, sample_format):
+    "The name of the format that is asked for, or that the suffix or the name says."
+    known = ', '.join(f for f in sample_formats if f.startswith('c') and not f.endswith('_be'))
+    if sample_format in sample_formats: return sample_format
+    if sample_format:
+        raise ConfigError(f'`sample_format` ({sample_format!r}) must be one of {known}, or one of '
+                          'them with r for c (real samples) or _be behind (big-endian)')
+    if key := suffix_formats.get(path.suffix.lower()) or facts_in_name(path).format: return key
+    refuse_other_kinds(path)
+    raise SignalFileError(path, f'a {path.suffix or "nameless"} file does not say how its samples '
+        'are stored.', remedy=f"name the format: open_signals(path, format='cu8') or {known}.")
+
+# %% ../../nbs/io/12_recordings.ipynb #c7656d11
+def _whole_samples(path, fmt):
+    "Number of whole samples of a raw file."
     try: size = path.stat().st_size
     except OSError as e: raise SignalFileError(path, f'cannot be opened: {e.strerror}.') from e
     if not size:
         raise SignalFileError(path, 'the file is empty.', remedy='delete it or record it again.')
-    if size % fmt.size:
-        whole = size - size % fmt.size
-        raise SignalFileError(path, f'{size} bytes are no whole number of {fmt.size}-byte samples.',
-                              remedy=f'name the right format, or cut the file to {whole} bytes.')
-    return RawRecording(path, fmt, size//fmt.size, name or path.name, iq_order=iq_order,
-                        sample_rate=sample_rate, center_freq=center_freq)
+    refuse_other_kinds(path)
+    n,rest = divmod(size, fmt.size)
+    if not n:
+        raise SignalFileError(path, f'{size} bytes are less than one sample of {fmt.size}.',
+                              remedy='name the right format.')
+    if rest:
+        warn_file(path, f'{size:,} bytes are no whole number of {fmt.size}-byte samples; the last '
+                  f'{rest} bytes were left out.', 'check the format, if the recording was not cut.')
+    return n
 
-# %% ../../nbs/io/12_recordings.ipynb #453a45a5
-def _format_of(path, sample_format):
-    "The format that is asked for, or that the suffix says."
-    key = sample_format or suffix_formats.get(path.suffix.lower())
-    if key in sample_formats: return sample_formats[key]
-    known = ', '.join(f for f in sample_formats if f.startswith('c') and not f.endswith('_be'))
-    if sample_format:
-        raise ConfigError(f'`sample_format` ({sample_format!r}) must be one of {known}')
-    raise SignalFileError(path, f'a {path.suffix or "nameless"} file does not say how its samples '
-        'are stored.', remedy=f"name the format: open_signals(path, format='cu8') or {known}.")
+# %% ../../nbs/io/12_recordings.ipynb #b32b1422
+def facts_from_name(
+    path, # A file
+    sample_rate:float=None, # Hz, where it is known
+    center_freq:float=None, # Hz, where it is known
+) -> tuple: # (sample rate, centre frequency), None where unknown
+    "Fill in from a file's name what is not known; says what was taken from there."
+    told = facts_in_name(path)
+    taken = [f'{text} {value/1e6:g} MHz' for text,value,known in
+             (('sample rate', told.sample_rate, sample_rate), ('centre', told.center_freq, center_freq))
+             if value and known is None]
+    if taken:
+        warn_file(path, f'{" and ".join(taken)} taken from its name.',
+                  'say sample_rate=… or center_freq=… where that is wrong.')
+    return sample_rate or told.sample_rate, told.center_freq if center_freq is None else center_freq
+
+# %% ../../nbs/io/12_recordings.ipynb #95e01ad1
+def warn_if_odd(
+    rec:RawRecording, # What was opened
+    key:str, # Name of its format
+):
+    "Look at a few stretches, and warn where they can hardly be what they are taken for."
+    starts = np.unique(np.linspace(0, max(rec.n - 2048, 0), 8).astype(int))
+    raw = [rec._numbers(int(s), int(min(2048, rec.n))) for s in starts]
+    if other := improbable_format(np.concatenate(raw)):
+        warn_file(rec.path, f'it is read as {key}, but its bytes look like {key[0]}{other}.',
+                  f"try format='{key[0]}{other}'.")
+    elif rec.format.n_parts == 2 and (why := looks_real([rec._scaled(r) for r in raw])):
+        warn_file(rec.path, f'it is read as complex ({key}), but looks like real samples: {why}.',
+                  f"try format='r{key[1:]}'.")
 
 # %% ../../nbs/io/12_recordings.ipynb #77c8e738
 class RecordingSource(SignalSource):

@@ -101,6 +101,14 @@ class SignalSource:
         "Fetch rows."
         raise NotImplementedError
 
+    def read_part(self,
+        row:int, # A signal
+        start:int, # First time step
+        count:int, # Time steps
+    ) -> np.ndarray: # float32, shape (n_channels, count)
+        "Fetch a part of one row; here the row is read and cut."
+        return self.read(np.array([row]))[0, :, start:start+count]
+
     def verify(self): "Check stored checksums, where the format has them."
 
     def close(self): "Give up open files; `read` opens them again."
@@ -150,6 +158,13 @@ class ArraySource(SignalSource):
         self.n_channels = dict(complex=2, nct=shape[1], ntc=shape[-1])[self.layout]
         self.length = shape[2] if self.layout == 'nct' else shape[1]
         self.finite = kind.kind in 'iu'
+
+    def read_part(self, row, start, count):
+        "Read the part only, and give back the pages that were mapped for it."
+        x,t = self.x[row:row+1],slice(start, start + count)
+        x = to_nct(x[..., t] if self.layout == 'nct' else x[:, t], self.layout)[0]
+        self.close()
+        return x
 
     def read(self, rows):
         "One gather."

@@ -85,10 +85,10 @@ def _is_plain(streams):
     "Whether the streams are the whole file, one after the other, and nothing else."
     end = 0
     for s in streams:
-        r = s.recording
-        if r is None or r.iq_order != 'IQ' or r.first_byte != end or s.first*r.format.size != end:
-            return False
-        end += r.n*r.format.size
+        r,f = s.recording,s.recording.format
+        if f is None or f.n_parts != 2 or f.dtype == 'V3' or r.n_channels != 1: return False
+        if r.iq_order != 'IQ' or r.first_byte != end or s.first*f.size != end: return False
+        end += r.n*f.size
     return end == r.path.stat().st_size
 
 # %% ../../nbs/runs/08_detections.ipynb #88d615bx
@@ -206,7 +206,7 @@ def _write_pictures(streams, tables, target):
 def _target(out, streams, taken):
     "Path of the files of a recording, without suffix: its own name, where no other has it."
     name = streams[0].name.replace('[', '_').replace(']', '')
-    short = str(Path(name).with_suffix('')) if streams[0].recording else name.replace('.', '_')
+    short = str(Path(name).with_suffix('')) if streams[0].recording.format else name.replace('.', '_')
     if short in taken: short = name.replace('.', '_')
     taken.add(short)
     (Path(out)/short).parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ __all__ = ['Stream', 'open_streams', 'find_crops']
 
 # %% ../../nbs/views/07_streams.ipynb #38a1f5e6
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,11 +15,8 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from ..core.errors import LTSError, SignalFileError
-from ..io.captures import capture_files
-from ..io.readers import check_reader_options, detect_format, open_signals
-from ..io.recordings import open_recording, Recording, sample_formats
-from ..io.sigmf import find_sigmf, sigmf_segments
-from ..io.sources import ArraySource, to_nct
+from ..io.readers import open_recordings
+from ..io.recordings import Recording
 from .blobs import BlobDetector, BlobSearch
 from .boxes import join_boxes
 from .crops import check_crop, crop, CropStore
@@ -28,20 +24,17 @@ from .stft import check_stft, Spectrogram, stft_power, stft_window
 
 # %% ../../nbs/views/07_streams.ipynb #cd850c14
 class Stream:
-    "A run of samples, read on demand."
+    "A recording as complex samples, read on demand."
     def __init__(self,
-        read, # Function (start, count) → I/Q float32 (count, 2)
-        n:int, # Number of samples
-        sample_rate:float=None, # Hz; None where unknown: it counts as 1
-        name:str='stream', # What to call it
-        center_freq:float=None, # Hz; None where unknown
-        first:int=0, # Its first sample within the recording
-        path=None, # The file
-        recording:Recording=None, # The raw recording that `read` reads, where there is one
+        recording:Recording, # What is read
+        sample_rate:float=None, # Hz; that of the recording when None; where nothing is known it counts as 1
+        center_freq:float=None, # Hz; that of the recording when None
     ):
-        self._read,self.n,self.sample_rate,self.name,self.path = read,int(n),sample_rate,name,path
-        self.center_freq,self.first,self.recording = center_freq,int(first),recording
-        self.quantum = recording.quantum if recording else 0. # Power of the rounding noise
+        self.recording,self.n,self.name,self.path = recording,recording.n,recording.name,recording.path
+        self.sample_rate = sample_rate or recording.sample_rate
+        self.center_freq = recording.center_freq if center_freq is None else center_freq
+        self.first = recording.first # Its first sample within the whole recording
+        self.quantum = recording.quantum # Power of the rounding noise
 
     @property
     def duration(self) -> float:
@@ -54,8 +47,8 @@ class Stream:
     ) -> Tensor: # complex64 (count,)
         "Read a stretch."
         start,count = int(start),self.n - int(start) if count is None else int(count)
-        x = np.ascontiguousarray(self._read(start, count))
-        if not self.quantum and not np.isfinite(x).all():
+        x = np.ascontiguousarray(self.recording.read(start, count))
+        if not self.recording.finite and not np.isfinite(x).all():
             at = start + int(np.isfinite(x).all(1).argmin())
             raise SignalFileError(self.path or self.name, f'sample {at} is NaN or infinite.',
                                   remedy='replace such samples, by 0 say.')
@@ -70,82 +63,16 @@ class Stream:
         rate = f', {self.sample_rate:,g} Hz' if self.sample_rate else ''
         return f'Stream({self.name}: {self.n:,} samples{rate})'
 
-# %% ../../nbs/views/07_streams.ipynb #0e1345ef
-def _of_recording(rec, sample_rate, center_freq=None, first=0):
-    "The stream of a raw recording; a rate in the file comes before one that is given."
-    rate = rec.sample_rate or sample_rate
-    return Stream(rec.read, rec.n, rate, rec.name, center_freq, first, rec.path, rec)
-
-# %% ../../nbs/views/07_streams.ipynb #0e1345ex
-def _raw_streams(path, sample_format, sample_rate, iq_order='IQ'):
-    "A stream for each raw file."
-    files = capture_files(path, sample_format) if path.is_dir() else [path]
-    if not files:
-        raise SignalFileError(path, 'the folder holds no capture file.',
-                              remedy=f'it should hold .{", .".join(sample_formats)} files; '
-                                     'name the format for other suffixes.')
-    names = [f.relative_to(path).as_posix() if path.is_dir() else f.name for f in files]
-    recs = [open_recording(f, sample_format, name=n, iq_order=iq_order)
-            for f,n in zip(files, names)]
-    return [_of_recording(r, sample_rate) for r in recs]
-
-# %% ../../nbs/views/07_streams.ipynb #0e1345ey
-def _sigmf_streams(path, sample_format, sample_rate):
-    "A stream for each capture segment of SigMF recordings."
-    return [_of_recording(rec, sample_rate, capture.get('core:frequency'), first)
-            for part in find_sigmf(path)
-            for rec,first,capture in sigmf_segments(part)]
-
-# %% ../../nbs/views/07_streams.ipynb #752cfec4
-def _part_of(source, row, start, count):
-    "Some samples of one row of an array, float32 (count, 2)."
-    x,t = source.x[row:row+1],slice(start, start + count)
-    x = to_nct(x[..., t] if source.layout == 'nct' else x[:, t], source.layout)[0].T
-    source.close() # Give back the pages that were mapped
-    return x
-
-# %% ../../nbs/views/07_streams.ipynb #1936bd11
-def _row_reader(store, row, held):
-    "Reads parts of a row of an array; a row of another file is read whole, and kept in `held`."
-    def read(start, count):
-        if isinstance(store.source, ArraySource): return _part_of(store.source, row, start, count)
-        if row not in held:
-            held.clear()
-            held[row] = store.take([row])[0].T.contiguous().numpy()
-        return held[row][start:start+count]
-    return read
-
-# %% ../../nbs/views/07_streams.ipynb #234417fd
-def _store_streams(store):
-    "A stream for each signal of a store."
-    source,held = store.source,{}
-    channels,length = store.sample_shape
-    if channels != 2:
-        raise SignalFileError(source.path, f'signals of {channels} channels are no I/Q.',
-                              remedy='convert them to I and Q first.')
-    lengths = [length]*len(store) if source.lengths is None else source.lengths
-    name = Path(source.path).name
-    return [Stream(_row_reader(store, i, held), n, store.sample_rate, f'{name}[{i}]',
-                   path=source.path) for i,n in enumerate(lengths)]
-
 # %% ../../nbs/views/07_streams.ipynb #30c67925
 def open_streams(
-    path, # File or folder, anything that `open_signals` reads
+    path, # File, folder or table, anything that `open_signals` reads
     format:str=None, # Name in `readers`; found by content and suffix when None
     *,
     sample_rate:float=None, # Hz, for files that do not say
-    **options, # `iq_order` ('IQ' or 'QI') for raw files; options of the reader for other formats
+    **options, # Options of `open_recordings`, such as `iq_order` ('IQ' or 'QI') for raw files
 ) -> list: # `Stream`s
     "Open recordings to be read in blocks."
-    path = Path(path).expanduser().absolute()
-    if not path.exists(): raise SignalFileError(path, 'does not exist.', remedy='check the path.')
-    kind = format or detect_format(path)
-    if kind in ('captures', *sample_formats, 'sigmf'):
-        make = _sigmf_streams if kind == 'sigmf' else _raw_streams
-        check_reader_options(make, options)
-        return make(path, kind if kind in sample_formats else None, sample_rate, **options)
-    if sample_rate: options['sample_rate'] = sample_rate
-    return _store_streams(open_signals(path, kind, on_bad='defer', **options))
+    return [Stream(r) for r in open_recordings(path, format, sample_rate=sample_rate, **options)]
 
 # %% ../../nbs/views/07_streams.ipynb #5628dff6
 @patch
