@@ -97,7 +97,7 @@ class ClassSampler(Sampler):
         self.by_class = np.argsort(y.astype(small), kind='stable').astype(self.dtype)
         self.start = np.r_[0, self.class_counts.cumsum()]
 
-    def __len__(self): return self.num_samples//self.world_size
+    def __len__(self): return len(range(self.rank, self.num_samples, self.world_size))
 
     def set_epoch(self,
         epoch:int, # From 0
@@ -120,7 +120,7 @@ class ClassSampler(Sampler):
         rng = seed_stream(self.seed, 'sampler', self.epoch)
         draws = _draw_epoch(self, rng)
         rng.shuffle(draws)
-        return draws[self.rank:len(self)*self.world_size:self.world_size].astype(np.int64)
+        return draws[self.rank::self.world_size].astype(np.int64)
 
     def __iter__(self):
         order = self.epoch_indices()

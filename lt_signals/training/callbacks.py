@@ -8,12 +8,12 @@ __all__ = ['SetEpoch', 'KeepBest', 'StopOnNaN', 'ema_decay', 'averaged_model', '
 
 # %% ../../nbs/training/02_callbacks.ipynb #36b562d0
 import torch
-from fastai.callback.core import Callback, CancelFitException, TrainEvalCallback
+from fastai.callback.core import Callback, CancelBatchException, CancelFitException, TrainEvalCallback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.tracker import TrackerCallback
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.learner import Recorder
-from fastai.torch_core import trainable_params
+from fastai.torch_core import find_bs, trainable_params
 from fastcore.basics import patch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -229,6 +229,8 @@ class ClipGradients(GradientClip):
 # %% ../../nbs/training/02_callbacks.ipynb #b44967a4
 class Accumulate(GradientAccumulation):
     "A step for every `n_acc` samples or more; each epoch begins without gradients."
+    seen = None # Samples of a batch, where several processes must agree on them
+
     def check(self,
         n:int, # Samples of an epoch
     ):
@@ -242,6 +244,15 @@ class Accumulate(GradientAccumulation):
         self.check(self.dls.train.n)
         self.count = 0
         self.opt.zero_grad()
+    def after_loss(self):
+        "Weigh a batch by its samples."
+        self.learn.loss_grad /= self.n_acc/(self.seen or find_bs(self.learn.yb))
+
+    def before_step(self):
+        "Count samples, and skip the step until there are enough."
+        self.count += self.seen or find_bs(self.learn.yb)
+        if self.count < self.n_acc: raise CancelBatchException()
+        self.count = 0
 
 # %% ../../nbs/training/02_callbacks.ipynb #d87f7619
 class DRW(Callback):

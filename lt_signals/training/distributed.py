@@ -6,9 +6,11 @@
 __all__ = ['shard', 'ShardedTrainer', 'synced_batchnorm', 'SignalLearner', 'from_rank0']
 
 # %% ../../nbs/training/05_distributed.ipynb #d6bf1a82
+import sys
 from contextlib import contextmanager, ExitStack
 from copy import copy
 
+import numpy as np
 import torch
 from accelerate.utils import broadcast, broadcast_object_list
 from fastai.callback.core import CancelEpochException
@@ -23,15 +25,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.errors import LTSError
 from ..core.random import seed_stream, setup_seed
-from ..data.loaders import SignalDL
-from .callbacks import loss_parameters
+from ..data.loaders import batch_sizes, SignalDL
+from .callbacks import Accumulate, loss_parameters
+from .heartbeat import lost_process, watch_processes
 
 # %% ../../nbs/training/05_distributed.ipynb #6c6ae008
 def _share_of(dl, rank, world_size):
-    "For `SignalDL.new`: a sampler that knows its rank, or as many samples as divide evenly."
-    if dl.sampler is None:
-        n = len(dl.indices)//world_size*world_size
-        return dict(dataset=dl.dataset.new(dl.indices[:n]))
+    "For `SignalDL.new`: a sampler that knows its rank."
+    if dl.sampler is None: return {}
     if not hasattr(dl.sampler, 'world_size'):
         raise LTSError(f'the sampler {type(dl.sampler).__name__} cannot be split over processes; '
                        'use a name of `samplers`, or one with attributes `rank` and `world_size`')
@@ -45,7 +46,7 @@ def shard(
     dl, # A `SignalDL` for training
     rank:int, # This process, 0 to `world_size`-1
     world_size:int, # Number of processes
-): # A `SignalDL` with every `world_size`-th draw of the epochs of `dl`, all ranks as many
+): # A `SignalDL` with every `world_size`-th draw of the epochs of `dl`, in as many batches for all ranks
     "What one of several processes trains on."
     if not isinstance(dl, SignalDL):
         raise LTSError(f'a training loader of type {type(dl).__name__} cannot be split over '
@@ -53,15 +54,14 @@ def shard(
     share = dl.new(**_share_of(dl, rank, world_size), rank=rank, world_size=world_size)
     share.set_epoch(dl.epoch)
     if len(share): return share
-    raise LTSError(f'`bs` ({dl.bs}) is the batch of one process, and an epoch has {share.n} '
-                   f'signals for each of {world_size}: use a `bs` of at most {share.n}, or fewer '
-                   'processes')
+    raise LTSError(f'an epoch has {share.total} signals for {world_size} processes; use at most as '
+                   'many processes as signals')
 
 # %% ../../nbs/training/05_distributed.ipynb #7709cd26
 class ShardedTrainer(DistributedTrainer):
     "Train on the share of this process, with gradients averaged over all of them."
     order = Recorder.order + 1 # after the recorder, before all that decide on what it recorded
-    plain = ddp = share = all_loaders = None
+    plain = ddp = share = all_loaders = sizes = None
     def before_fit(self):
         "Wrap the model, and take the share of this process."
         a, dl = self.accelerator, self.dls.train
@@ -69,11 +69,16 @@ class ShardedTrainer(DistributedTrainer):
         self.ddp = a.prepare_model(self.plain)
         self.share = shard(dl, a.process_index, a.num_processes)
         self.all_loaders = self.dls
+        self.sizes = np.array([batch_sizes(dl.total, dl.bs, r, a.num_processes)
+                               for r in range(a.num_processes)])
         self.learn.dls = self.dls.with_train(self.share)
 
     def before_batch(self):
-        "Train the wrapped model."
-        if self.training: self.learn.model = self.ddp
+        "Train the wrapped model; the processes agree on the samples of a batch."
+        if not self.training: return
+        self.learn.model = self.ddp
+        for cb in self.learn.cbs:
+            if isinstance(cb, Accumulate): cb.seen = int(self.sizes[:, self.iter].max())
 
     def after_pred(self):
         "Show the plain model to all others."
@@ -89,6 +94,8 @@ def release(self:ShardedTrainer):
     if self.ddp is None: return
     self.after_pred()
     if self.dls.train is self.share: self.learn.dls = self.all_loaders
+    for cb in self.learn.cbs:
+        if isinstance(cb, Accumulate): cb.seen = None
     self.plain = self.ddp = self.share = self.all_loaders = None
     self.accelerator.free_memory()
 
@@ -111,7 +118,10 @@ def before_train(self:ShardedTrainer):
 @patch
 def after_loss(self:ShardedTrainer):
     "The loss of the batches of all processes, for those who look at it; DDP averages gradients."
-    if self.training: self.learn.loss = self.accelerator.reduce(self.loss.detach(), 'mean')
+    if not self.training: return
+    part = self.sizes[rank_distrib()][self.iter]/self.sizes[:, self.iter].mean()
+    if part != 1: self.learn.loss_grad = self.loss_grad*part
+    self.learn.loss = self.accelerator.reduce(self.loss.detach()*part, 'mean')
 
 # %% ../../nbs/training/05_distributed.ipynb #63560c3e
 @patch
@@ -201,6 +211,7 @@ def to_distributed(self:SignalLearner,
     broadcast([t.detach() for m in modules for t in (*m.parameters(), *m.buffers())])
     self._distributed = ExitStack()
     enter = self._distributed.enter_context
+    enter(watch_processes())
     if rank_distrib(): enter(self.no_bar()); enter(self.no_logging())
     if sync_bn and cuda: enter(synced_batchnorm(self.model))
     enter(self.added_cbs(trainer))
@@ -210,9 +221,11 @@ def to_distributed(self:SignalLearner,
 # %% ../../nbs/training/05_distributed.ipynb #b0d8c724
 @patch
 def detach_distributed(self:SignalLearner):
-    "Train alone again."
-    if self._distributed is not None: self._distributed.close()
+    "Train alone again; an error that means that another process is gone says so."
+    if self._distributed is None: return self
+    self._distributed.close()
     self._distributed = None
+    lost_process(sys.exc_info()[1])
     return self
 
 # %% ../../nbs/training/05_distributed.ipynb #6f382ca3
