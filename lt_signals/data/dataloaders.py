@@ -107,8 +107,8 @@ def open_store(
 # %% ../../nbs/data/12_dataloaders.ipynb #b9370d41
 def _group_column(store, cfg):
     "Name of the column that keeps samples together, or None."
-    if cfg.group == 'auto': return 'capture' if 'capture' in store.meta else None
-    return cfg.group
+    if cfg.group != 'auto': return cfg.group
+    return 'capture' if 'capture' in store.meta and store.meta['capture'].nunique() > 1 else None
 
 # %% ../../nbs/data/12_dataloaders.ipynb #b9370d4x
 def _column(store, name, field='group'):

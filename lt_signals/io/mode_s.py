@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['content_caution', 'overlaid_formats', 'chip_magnitudes', 'preamble_score', 'preamble_times', 'slice_bits',
-           'parity_remainder', 'find_messages', 'window_bits']
+           'likely_bits', 'parity_remainder', 'find_messages', 'window_bits']
 
 # %% ../../nbs/io/19_mode_s.ipynb #8ba39f8b
 from fractions import Fraction
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import maximum_filter1d
 from scipy.signal import resample_poly
 
 from ..core.errors import LTSError, SignalFileError
@@ -96,6 +97,58 @@ def slice_bits(
     first = at[:, None] + (16 + 2*np.arange(112))*_chip
     return chips[first] > chips[first + _chip]
 
+# %% ../../nbs/io/19_mode_s.ipynb #51a0c9f2
+_few = 2.4e6 # Hz; below it a bit has fewer samples than it takes to compare its chips
+
+def _chip_shares(n, bit, width):
+    "Shares of samples that lie on the second chip of the bit before, and on the two chips of a bit."
+    u = n*width - bit[:, None]
+    return [(np.minimum(u + width, a + .5e-6) - np.maximum(u, a)).clip(0)/width for a in (-.5e-6, 0., .5e-6)]
+
+def _step(y, ok, shares, cost):
+    "Costs of a bit being 0 or 1, shape (k, 2), and whether the bit before was then a 1, bool (k, 2)."
+    before, first, second = shares
+    miss = [np.stack([(np.square(y - own - p)*ok).sum(1) for p in (before, 0)], 1) + cost
+            for own in (second, first)] # a 0 has its second chip on, a 1 its first
+    return np.stack([m.min(1) for m in miss], 1), np.stack([m[:, 1] < m[:, 0] for m in miss], 1)
+
+# %% ../../nbs/io/19_mode_s.ipynb #51a0c9f3
+def likely_bits(
+    mag:np.ndarray, # Magnitudes of the samples, shape (time,)
+    start:np.ndarray, # Starts of preambles, seconds from the first sample's beginning, shape (k,)
+    sample_rate:float, # Hz, at least 2e6
+    n_bits:int=112, # How many
+) -> np.ndarray: # bool, shape (k, n_bits)
+    "The most likely bits, where the chips of a bit cannot be compared by themselves."
+    at = lambda n: mag[n.clip(0, len(mag) - 1)]
+    n = np.ceil((start + _span[0])*sample_rate).astype(np.int64)[:, None] + np.arange(int(6e-6*sample_rate) - 1)
+    on = _pulse_share(n/sample_rate - start[:, None], 1/sample_rate)
+    high = ((on*at(n)).sum(1)/np.square(on).sum(1).clip(1e-9)).clip(1e-20)[:, None]
+    cost, back = np.tile([np.inf, 0.], (len(start), 1)), [] # silence before the first bit, as after a 1
+    for i in range(n_bits):
+        bit = start + (8 + i)*1e-6
+        first, end = (np.floor(t*sample_rate + 1e-9).astype(np.int64)[:, None] for t in (bit, bit + 1e-6))
+        n = first + np.arange(int(np.ceil(sample_rate*1e-6)))
+        cost, was_one = _step(at(n)/high, n < end, _chip_shares(n, bit, 1/sample_rate), cost)
+        back.append(was_one)
+    return _trace(cost[:, 1] < cost[:, 0], back)
+
+def _trace(last, back):
+    "The bits that end with `last`, shape (k, n_bits)."
+    bits = [last]
+    for was_one in back[:0:-1]: bits.append(was_one[np.arange(len(last)), bits[-1].astype(int)])
+    return np.stack(bits[::-1], 1)
+
+# %% ../../nbs/io/19_mode_s.ipynb #51a0c9f4
+def _seconds(at, rate): return .5/rate + (at - .5)/_grid
+
+def _likely(iq, at, rate):
+    "Of candidates on the grid, those that begin a known format: place, start and bits."
+    start, mag = preamble_times(iq, _seconds(at, rate), rate), np.hypot(*(iq - np.median(iq, axis=0)).T)
+    start, one = np.unique(start, return_index=True)
+    known = np.isin(_formats(likely_bits(mag, start, rate, 8)), [*_clean, *overlaid_formats])
+    return at[one][known], start[known], likely_bits(mag, start[known], rate)
+
 # %% ../../nbs/io/19_mode_s.ipynb #0dfcf6e4
 def _bit_remainders(n_bits):
     "CRC-24 remainder of each single-bit message, as bits, by pyModeS; shape (n_bits, 24)."
@@ -116,19 +169,38 @@ def parity_remainder(
 _clean = {11: 56, 17: 112, 18: 112} # Formats with the address in the open, and their bits
 overlaid_formats = {4: 56, 5: 56, 20: 112, 21: 112} # Formats with the address laid over the parity
 
-def _decode(chips, at, score, known, threshold):
-    "Rows (position, message, score) of the candidates that pass; adds clean addresses to `known`."
-    bits = slice_bits(chips, at)
-    df = bits[:, :5]@(1 << np.arange(4, -1, -1))
-    rest = {n: parity_remainder(bits[:, :n]) for n in (56, 112)}
+def _formats(bits): return bits[:, :5]@(1 << np.arange(4, -1, -1))
+
+def _decode(bits, score, known, threshold):
+    "Pairs (row, message) of the candidates that pass; adds clean addresses to `known`."
+    df, rest = _formats(bits), {n: parity_remainder(bits[:, :n]) for n in (56, 112)}
     def hits(formats, good):
         keep = [np.flatnonzero((df == f) & good(rest[n])) for f,n in formats.items()]
-        return [(int(at[k]), np.packbits(bits[k, :n]).tobytes().hex(), float(score[k]))
-                for ks,n in zip(keep, formats.values()) for k in ks]
+        return [(k, np.packbits(bits[k, :n]).tobytes().hex())
+                for ks,n in zip(keep, formats.values()) for k in ks.tolist()]
     rows = hits(_clean, lambda r: r == 0)
-    known.update(int(m[2:8], 16) for _,m,_ in rows)
+    known.update(int(m[2:8], 16) for _,m in rows)
     over = hits(overlaid_formats, lambda r: np.isin(r, list(known)))
-    return rows + [r for r in over if r[2] >= 2*threshold]
+    return rows + [r for r in over if score[r[0]] >= 2*threshold]
+
+# %% ../../nbs/io/19_mode_s.ipynb #51a0c9f0
+def _find_in_block(iq, rate, threshold, known, floor):
+    "Rows (time, message, score, level) of what is decoded in a stretch of samples."
+    chips = chip_magnitudes(iq, rate)
+    score = preamble_score(chips)
+    def rows(at, start, hits):
+        return [(start[k], m, float(score[at[k]]), _level(chips, at[k], m, floor)) for k,m in hits]
+    found = []
+    for at in _batches(np.flatnonzero(score > threshold)):
+        hits = _decode(slice_bits(chips, at), score[at], known, threshold)
+        at, hits = at[[k for k,_ in hits]], [(i, m) for i,(_,m) in enumerate(hits)]
+        found += rows(at, preamble_times(iq, _seconds(at, rate), rate), hits)
+    if rate >= _few: return found
+    peaks = (score > threshold) & (score == maximum_filter1d(score, 2*_chip + 1))
+    for at in _batches(np.flatnonzero(peaks)):
+        at, start, bits = _likely(iq, at, rate)
+        found += rows(at, start, _decode(bits, score[at], known, threshold))
+    return found
 
 # %% ../../nbs/io/19_mode_s.ipynb #eb354b6a
 def find_messages(
@@ -143,13 +215,8 @@ def find_messages(
     for first in range(0, max(rec.n - overlap, 1), block):
         iq = rec.read(first, min(block + overlap, rec.n - first))
         _refuse_nan(iq, rec, first)
-        chips = chip_magnitudes(iq, rate)
-        score = preamble_score(chips)
-        for at in _batches(np.flatnonzero(score > threshold)):
-            hits = _decode(chips, at, score[at], known, threshold)
-            start = preamble_times(iq, [.5/rate + (t - .5)/_grid for t,_,_ in hits], rate)
-            rows += [(first/rate + s, m, k, _level(chips, t, m, floor))
-                     for s,(t,m,k) in zip(start, hits)]
+        rows += [(first/rate + t, *others)
+                 for t,*others in _find_in_block(iq, rate, threshold, known, floor)]
     return _merge(pd.DataFrame(rows, columns=['time_s', 'message', 'score', 'level_db']))
 
 # %% ../../nbs/io/19_mode_s.ipynb #654db145

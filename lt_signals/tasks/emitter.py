@@ -8,6 +8,8 @@ __all__ = ['SynthConfig', 'synthetic_emitters', 'Emitter', 'vote_recordings', 'w
 # %% ../../nbs/tasks/02_emitter.ipynb #6a38345c
 from dataclasses import dataclass, fields
 
+import numpy as np
+import pandas as pd
 from fastcore.basics import patch
 
 from ..core.config import opt
@@ -75,10 +77,11 @@ def vote_recordings(
     preds, # `Predictions` of `dl`
     dl, # Loader of the test part
     class_counts, # Training samples of each class, shape (n_classes,)
-): # dict: recordings, accuracy, macro_recall; None where `meta` has no column 'capture'
+): # dict: recordings, accuracy, macro_recall; None where no column of `meta` says, or classes share one
     "Accuracy when the windows of a test recording vote (mean log-probability)."
     if 'capture' not in dl.store.meta: return None
     capture = dl.store.meta['capture'].to_numpy()[dl.indices]
+    if pd.Series(np.asarray(preds.targets)).groupby(capture).nunique().max() > 1: return None
     votes, true = vote(preds.log_probs, capture), group_labels(preds.targets, capture)
     res = ClassificationAnalyzer(class_counts).analyze_predictions(true, votes.probs.argmax(-1))
     return dict(recordings=len(true), accuracy=res['overall']['accuracy'],
