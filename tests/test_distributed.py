@@ -1,4 +1,4 @@
-"""Two processes on the CPU (gloo) train as one process does, end alike, write once, resume, and do not hang.
+"""Processes on the CPU (gloo) train as one process does, leave nothing out, end alike, write once, resume, and do not hang.
 
 Real processes, forked from a server that has done nothing but import; with `-m slow` also `torchrun … lts_train`.
 """
@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,142 @@ def test_two_processes_train_as_one(tmp_path):
         assert (a['best_epoch'], a.get('rows')) == (b['best_epoch'], b.get('rows'))
         for x, y in zip(a['history'], b['history']): assert x == pytest.approx(y, abs=1e-4)
     assert {p.name for p in (two/'run').iterdir()} == {p.name for p in (one/'run').iterdir()}
+
+
+def share_epochs(folder, n):
+    "Train on `n` signals; write down what was drawn, and the scores of every epoch with those of a look at all samples."
+    import numpy as np
+    import torch
+    from fastai.callback.core import Callback
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.metrics import accuracy
+    from fastai.optimizer import SGD
+    from torch import nn
+    from lt_signals.data.dataloaders import SignalDataLoaders
+    from lt_signals.data.loaders import SignalDL
+    from lt_signals.io.signal_store import SignalStore
+    from lt_signals.training.callbacks import SetEpoch
+    from lt_signals.training.distributed import SignalLearner
+
+    rng, seen = np.random.default_rng(0), []
+    y = rng.integers(0, 3, n)
+    z = np.exp(2j*np.pi*(.05 + .1*y)[:, None]*np.arange(32)) + rng.normal(size=(n, 32))
+    x = np.stack([z.real, z.imag, np.broadcast_to(np.arange(n)[:, None], z.shape)], 1).astype(np.float32)  # and its number
+    store = SignalStore.from_arrays(x, y, layout='nct')
+    class Net(nn.Sequential):
+        def forward(self, x): return super().forward(x[:, :2])
+    def after_batch(self):
+        if self.training: seen.append((self.epoch, self.xb[0][:, 2, 0].long().tolist()))
+    world = int(os.environ['WORLD_SIZE'])
+    dls = SignalDataLoaders(SignalDL(store, bs=16//world, sampler='none', drop_last=True, device='cpu'),
+                            SignalDL(store, bs=10, device='cpu'))
+    torch.manual_seed(int(os.environ['RANK']))
+    model = Net(nn.Conv1d(2, 4, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3))
+    learn = SignalLearner(dls, model, CrossEntropyLossFlat(), opt_func=SGD, metrics=accuracy,
+                          cbs=[SetEpoch(), Callback(after_batch=after_batch)])
+    with learn.no_bar(), learn.no_logging(), learn.distrib_ctx(): learn.fit(2, .1)
+    with torch.no_grad(): mine = (model(store.take(range(n))).argmax(1).numpy() == y).mean()
+    rows = [[float(v) for v in row] for row in learn.recorder.values]
+    (folder/f'{os.environ["RANK"]}.json').write_text(json.dumps(dict(seen=seen, rows=rows, mine=mine)))
+
+
+def check_shares(folder, n, world):
+    "Each signal once an epoch, as many batches for each process, scores over all validation signals and alike."
+    told = [json.loads((folder/f'{r}.json').read_text()) for r in range(world)]
+    for epoch in (0, 1):
+        drawn = [[b for e, b in t['seen'] if e == epoch] for t in told]
+        seen = sorted(i for batches in drawn for b in batches for i in b)
+        if world > 1: assert seen == list(range(n))
+        else: assert len(seen) == len(set(seen)) == n//16*16  # one process leaves out the last, smaller batch
+        assert len({len(b) for b in drawn}) == 1
+    for t in told:
+        assert t['rows'] == told[0]['rows'] and t['mine'] == told[0]['mine']
+        assert t['rows'][-1][-1] == pytest.approx(t['mine'], abs=1e-6)
+
+
+@pytest.mark.parametrize('world, n', [(2, 61), (4, 97)])
+def test_every_signal_is_seen_once_an_epoch(tmp_path, world, n):
+    assert launch(world, share_epochs, tmp_path, n) == [0]*world
+    check_shares(tmp_path, n, world)
+
+
+def one_step(folder):
+    "A step on 10 signals in one batch, shared or not; the weights."
+    import torch
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.optimizer import SGD
+    from torch import nn
+    from lt_signals.data.dataloaders import SignalDataLoaders
+    from lt_signals.data.loaders import SignalDL
+    from lt_signals.io.signal_store import SignalStore
+    from lt_signals.training.distributed import SignalLearner
+
+    torch.manual_seed(0)
+    store = SignalStore.from_arrays(torch.randn(11, 2, 8).numpy(), list(range(3))*3 + [0, 0], layout='nct')
+    world = int(os.environ['WORLD_SIZE'])
+    dls = SignalDataLoaders(SignalDL(store, bs=-(-12//world), sampler='none', device='cpu'), SignalDL(store, device='cpu'))
+    learn = SignalLearner(dls, nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), CrossEntropyLossFlat(), opt_func=SGD)
+    with learn.no_bar(), learn.no_logging(), learn.distrib_ctx(): learn.fit(1, 1.)
+    torch.save((learn.model.state_dict(), float(learn.recorder.values[0][0])), folder/f'{world}{os.environ["RANK"]}.pt')
+
+
+def test_uneven_shares_weigh_by_their_signals(tmp_path):
+    "4, 4 and 3 signals: the gradient is the mean over 11, not the mean of three means."
+    import torch
+    assert launch(3, one_step, tmp_path) == [0]*3 and launch(1, one_step, tmp_path) == [0]
+    (three, loss3), (one, loss1) = (torch.load(tmp_path/f'{k}.pt') for k in ('30', '10'))
+    for k in one: torch.testing.assert_close(three[k], one[k], atol=1e-6, rtol=1e-5)
+    assert loss3 == pytest.approx(loss1, abs=1e-5)
+
+
+def lose_one(folder, how):
+    "The second of three processes is killed, or stands still, in the second epoch; the others write down what they are told."
+    from fastai.callback.core import Callback
+    from lt_signals.core.errors import LTSError
+    from lt_signals.training.classifier_stages import Stage1
+
+    sys.stderr = open(folder/f'said{os.environ["RANK"]}', 'w', buffering=1)
+    def before_batch(self):
+        if self.training and self.epoch == 1 and os.environ['RANK'] == '1': os.kill(os.getpid(), how)
+    try: train(make_learner(8), [Stage1(epochs=4)], folder, [Callback(before_batch=before_batch)])
+    except LTSError as e:
+        print(e, file=sys.stderr)
+        sys.exit(5)
+
+
+def survivors(folder, how, limit):
+    "Exit codes and words of the processes that were not killed, and how long they took to end."
+    os.environ['OMP_NUM_THREADS'] = '1'
+    ctx = multiprocessing.get_context('forkserver')
+    ctx.set_forkserver_preload(['lt_signals.tasks.amc', 'lt_signals.models.iq', 'torch._dynamo'])
+    port = free_port()
+    ps = [ctx.Process(target=child, args=(r, 3, port, lose_one, (folder, how))) for r in range(3)]
+    for p in ps: p.start()
+    if how == signal.SIGKILL: ps[1].join(SECONDS)
+    else:
+        stat = Path(f'/proc/{ps[1].pid}/stat')
+        while stat.read_text().split(') ')[-1][0] != 'T': time.sleep(.1)
+    start = time.monotonic()
+    for i in (0, 2): ps[i].join(limit)
+    took, codes = time.monotonic() - start, [ps[i].exitcode for i in (0, 2)]
+    for p in ps: p.kill()
+    return codes, [(folder/f'said{i}').read_text() for i in (0, 2)], took
+
+
+def test_a_killed_process_ends_the_others(tmp_path):
+    codes, said, took = survivors(tmp_path, signal.SIGKILL, 60)
+    assert all(c in (1, 5) for c in codes), (codes, said)
+    assert took < 60
+    for text in said: assert 'another process has ended' in text or 'process is gone' in text or 'no sign' in text, text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='needs /proc')
+def test_a_process_that_stands_still_ends_the_others(tmp_path):
+    codes, said, took = survivors(tmp_path, signal.SIGSTOP, 60)
+    assert all(c in (1, 5) for c in codes), (codes, said)
+    assert 'process 1 of 3 has given no sign for 30 s' in ''.join(said)
+    assert took < 60
 
 
 def train_with_everything(folder, kill_at=None):
@@ -248,14 +385,57 @@ def test_two_processes_learn_the_weights_of_tasks_as_one(tmp_path):
     for x, y in zip(ha, hc): assert x == pytest.approx(y, abs=1e-4)
 
 
+def torchrun(n, *command):
+    "`torchrun` with `n` processes of this machine, under way."
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', str(n), '--master_port', str(free_port()),
+               '--no-python', *command]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, 'OMP_NUM_THREADS': '1'})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('n', [61, 97])
+@pytest.mark.parametrize('world', [1, 2, 4])
+def test_every_signal_is_seen_once_under_torchrun(tmp_path, world, n):
+    call = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_distributed as t; from pathlib import Path; '
+    p = torchrun(world, sys.executable, '-c', f'{call}t.share_epochs(Path({str(tmp_path)!r}), {n})')
+    try: _, err = p.communicate(timeout=SECONDS)
+    finally: p.terminate()
+    assert p.returncode == 0, err[-3000:]
+    check_shares(tmp_path, n, world)
+
+
+def children(pid):
+    "Processes that were started by a process, in order (Linux)."
+    return [int(i) for i in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='needs /proc')
+def test_a_killed_rank_ends_lts_train(tmp_path):
+    "All processes of the command end within a minute, and say why."
+    p = torchrun(2, str(Path(sys.executable).parent/'lts_train'), f'out_dir={tmp_path}', *small_run, 'training.epochs=500',
+                 'training.patience=500', 'model.options.depth=2', 'model.options.width=4')
+    try:
+        until = time.monotonic() + SECONDS
+        while not list(tmp_path.glob('*/checkpoints/*')) and time.monotonic() < until: time.sleep(.2)
+        pids = children(p.pid)
+        assert len(pids) == 2
+        os.kill(pids[1], signal.SIGKILL)
+        start = time.monotonic()
+        _, err = p.communicate(timeout=60)
+    finally: p.kill()
+    assert p.returncode != 0 and time.monotonic() - start < 60
+    assert not any(Path(f'/proc/{i}').exists() for i in pids)
+    assert 'another process has ended' in err or 'process is gone' in err or 'SIGKILL' in err or 'Signal 9' in err, err[-3000:]
+    print(err[-1500:])
+
+
 @pytest.mark.slow
 def test_lts_train_under_torchrun(tmp_path):
     "The command of the documentation."
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(free_port()),
-               '--no-python', str(Path(sys.executable).parent/'lts_train'), f'out_dir={tmp_path}', *small_run,
-               'model.options.depth=2', 'model.options.width=4']
-    p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                         env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    p = torchrun(2, str(Path(sys.executable).parent/'lts_train'), f'out_dir={tmp_path}', *small_run,
+                 'model.options.depth=2', 'model.options.width=4')
     try: out, err = p.communicate(timeout=SECONDS)
     finally: p.terminate()  # torchrun ends its processes then
     assert p.returncode == 0, err[-3000:]

@@ -93,7 +93,7 @@ def _shared_table(timeout=60):
     return table if first else TCPStore(host, port, is_master=False, **options)
 
 # %% ../../nbs/training/15_heartbeat.ipynb #42d3bb4c
-_gone = re.compile('gloo|NCCL|Connection (closed|reset)|Broken pipe|DistBackendError|store', re.I)
+_gone = re.compile('gloo|NCCL|Connection (closed|reset)|Broken pipe|DistBackendError|TCPStore', re.I)
 
 @contextmanager
 def watch_processes(
