@@ -66,7 +66,7 @@ atexit.register(parser.stop)
 def ask_child(
     path, # The file
     total:int, # Bytes that it unpacks to; limits the child's time and memory
-    key:str=None, # A text in an HDF5 file; the variables of a MATLAB v5 file when None
+    key=None, # A text in an HDF5 file, or a list of them, `@name` for an attribute; None for MATLAB v5
 ) -> dict: # {name: array, or list of arrays}
     "Have a file parsed by the child; an error when that fails, crashes or takes too long."
     child = parser.start()

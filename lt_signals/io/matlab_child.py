@@ -36,13 +36,30 @@ def _limit(nbytes):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError): pass  # no such limits on this system
 
+# %% ../../nbs/io/11_matlab_child.ipynb #5e70c0a1
+def _text(f, key):
+    "The values of a small dataset, or of an attribute after '@', a line each; '' without one."
+    name,_,attribute = key.partition('@')
+    node = f
+    for part in filter(None, name.split('/')): # by hard links only, which stay in the file
+        if type(node.get(part, getlink=True)).__name__ != 'HardLink': return ''
+        node = node[part]
+    if attribute: v = node.attrs[attribute] if attribute in node.attrs else ''
+    elif not hasattr(node, 'size') or node.external or node.is_virtual or node.size > 2**12: return ''
+    else: v = node[()]
+    v = np.asarray(v).ravel()[:2**12].tolist()
+    return '\n'.join(x.decode('utf-8') if isinstance(x, bytes) else str(x) for x in v)
+
+
 # %% ../../nbs/io/11_matlab_child.ipynb #1ea96fby
 def _variables(path, memory, key):
-    "(name, list or array) of each variable of a v5 file, or the text in `key` of an HDF5 file."
+    "(name, list or array) of each variable of a v5 file, or the texts in an HDF5 file."
     if key: import h5py
     _limit(memory)
     if key:
-        with h5py.File(path, 'r') as f: found = dict(text=np.array(f[key].asstr()[()], dtype=str))
+        with h5py.File(path, 'r') as f:
+            if isinstance(key, str): found = dict(text=np.array(f[key].asstr()[()], dtype=str))
+            else: found = dict(text=np.array([_text(f, k) for k in key], dtype=str))
     else:
         found = loadmat(path)
         found = {k: np.asarray(v) for k,v in found.items() if k[:2] != '__'}

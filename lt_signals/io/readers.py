@@ -22,7 +22,7 @@ from .sources import SignalSource
 # %% ../../nbs/io/05_readers.ipynb #2dca4530
 readers = Registry('reader', [f'lt_signals.io.{m}' for m in (
     'numpy', 'hdf5', 'matlab', 'wisig', 'hdf5_sets', 'torchsig', 'rml2016', 'rml2018',
-    'split_hdf5', 'captures', 'folders', 'path_tables', 'sigmf', 'bursts')])
+    'split_hdf5', 'captures', 'wav', 'csv_iq', 'folders', 'path_tables', 'sigmf', 'bursts')])
 
 # %% ../../nbs/io/05_readers.ipynb #2dca453x
 def _sniffs(info, path):
@@ -44,7 +44,7 @@ def detect_format(
     path,name = Path(path),Path(path).name.lower()
     folder = path.is_dir()
     for k,info in readers.info.items():
-        if info.get('folder', False) == folder and _sniffs(info, path): return k
+        if info.get('folder', False) in (folder, 'too') and _sniffs(info, path): return k
     if folder: return 'folder'
     for k,info in readers.info.items():
         if name.endswith(tuple(info.get('suffixes', ())) or ('\0',)): return k

@@ -46,8 +46,8 @@ def _is_split(path):
     return Path(path).is_dir() and any(folder_snr(p.name) is not None
                                        for p in Path(path).glob('*/SNR_*'))
 
-# %% ../../nbs/io/18_split_hdf5.ipynb #1f5e767b
-@readers.register('split_hdf5', folder=True, sniff=_is_split,
+# %% ../../nbs/io/18_split_hdf5.ipynb #bfcba25b
+@readers.register('split_hdf5', suffixes=(), sniff=_is_split, folder=True,
                   source='{MOD}/SNR_{v}/{MOD}_SNR_{v}.h5')
 def read_split_hdf5(
     path, # The folder
