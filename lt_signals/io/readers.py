@@ -21,7 +21,8 @@ from .sources import SignalSource
 
 # %% ../../nbs/io/05_readers.ipynb #2dca4530
 readers = Registry('reader', [f'lt_signals.io.{m}' for m in (
-    'numpy', 'hdf5', 'matlab', 'wisig', 'hdf5_sets', 'torchsig', 'rml2016', 'rml2018',
+    'numpy', 'hdf5', 'matlab', 'wisig', 'hdf5_sets', 'torchsig', 'hisarmod',
+    'rml2016', 'rml2018',
     'split_hdf5', 'captures', 'wav', 'csv_iq', 'folders', 'path_tables', 'sigmf', 'bursts')])
 
 # %% ../../nbs/io/05_readers.ipynb #2dca453x
