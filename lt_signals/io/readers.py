@@ -21,9 +21,9 @@ from .sources import SignalSource
 
 # %% ../../nbs/io/05_readers.ipynb #2dca4530
 readers = Registry('reader', [f'lt_signals.io.{m}' for m in (
-    'numpy', 'hdf5', 'matlab', 'wisig', 'hdf5_sets', 'torchsig', 'hisarmod',
+    'numpy', 'hdf5', 'matlab', 'wisig', 'hdf5_sets', 'torchsig', 'hisarmod', 'adsb_sets',
     'rml2016', 'rml2018',
-    'split_hdf5', 'captures', 'wav', 'csv_iq', 'folders', 'path_tables', 'sigmf', 'bursts')])
+    'split_hdf5', 'captures', 'wav', 'csv_iq', 'blue', 'folders', 'path_tables', 'sigmf', 'bursts')])
 
 # %% ../../nbs/io/05_readers.ipynb #2dca453x
 def _sniffs(info, path):
