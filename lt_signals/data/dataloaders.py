@@ -7,7 +7,7 @@ __all__ = ['SourceConfig', 'LoaderConfig', 'DataConfig', 'join_stores', 'open_st
            'default_augment', 'build_dataloaders']
 
 # %% ../../nbs/data/12_dataloaders.ipynb #d06fe527
-import os
+import os, warnings
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from ..io.store import Store
 @dataclass
 class SourceConfig:
     "Where samples come from."
-    path:Optional[str] = opt(None, 'file or folder for `open_signals`; null makes a synthetic set')
+    path:Optional[str] = opt(None, 'file, folder or table of paths for `open_signals`; null makes a synthetic set')
     format:Optional[str] = opt(None, 'name of a reader, where the file does not tell')
     options:Dict[str, Any] = opt({}, "further options of the reader, e.g. '{window: 1024}'")
     path_test:Optional[str] = opt(None, 'a separate test set; null splits one off `path`')
@@ -50,7 +50,7 @@ class LoaderConfig:
     val_ratio:float = opt(.15, 'share of the samples (or groups) for validation, 0 to 1', low=0, high=1)
     test_ratio:float = opt(.25, 'share for testing where `path_test` is null, 0 to 1', low=0, high=1)
     seed:Optional[int] = opt(None, 'seed of the split and of the synthetic set; null takes `seed`')
-    group:Optional[str] = opt('auto', 'column of `meta` never split across parts; auto: the recording')
+    group:Optional[str] = opt('auto', 'column of `meta` never split across parts; auto: the recording; null: none')
     stratify:Optional[str] = opt(None, 'column of `meta`: each class is split alike at each of its values')
     imbalance_ratio:Optional[float] = opt(None, 'make the training part long-tailed, max/min count', low=1)
     in_memory:bool = opt(True, 'hold the whole set where it fits; false reads every batch from disk')
@@ -86,6 +86,8 @@ def join_stores(
     number = np.array([train.classes.index(c) for c in test.classes] + [-1])
     parts = [s.meta.assign(part=p) for s,p in ((train, 'train'), (test, 'test'))]
     source = ConcatSource([train.source, test.source], train.source.path)
+    source.note(*train.notes, *(f'test set: {n}' for n in test.notes if n not in train.notes))
+    source.caution = train.caution or test.caution
     source.annotate(np.concatenate([train.labels, number[test.labels]]), train.classes,
                     pd.concat(parts, ignore_index=True), train.sample_rate)
     return SignalStore(source, train.target_length, train.normalize)
@@ -93,14 +95,16 @@ def join_stores(
 # %% ../../nbs/data/12_dataloaders.ipynb #3c24800d
 def open_store(
     cfg:SourceConfig, # What to open: a `DataConfig`, or the section `data` of a run
+    path=None, # A path, DataFrame or list of paths; `cfg.path` when None
     **options, # Options of `open_signals` that `cfg.options` may replace
 ) -> SignalStore:
     "Open the signals at `path`, with those at `path_test` as their test part."
     how = dict(target_length=cfg.target_length, normalize=cfg.normalize, **{**options, **cfg.options})
-    store = open_signals(cfg.path, cfg.format, **how)
+    path = cfg.path if path is None else path
+    store = open_signals(path, cfg.format, **how)
     if not store.n_classes:
-        raise ConfigError(f'`data.path` ({cfg.path}) has no labels; use a folder with one subfolder '
-                          'a class, or a file with labels')
+        raise ConfigError(f'`data.path` ({store.path}) has no labels; use a folder with one subfolder '
+                          'a class, a table with a column `label`, or a file with labels')
     if cfg.path_test is None: return store
     return join_stores(store, open_signals(cfg.path_test, cfg.format, **how))
 
@@ -118,14 +122,41 @@ def _column(store, name, field='group'):
     raise ConfigError(f'`{field}` ({name!r}) is no column of `meta`; it has '
                       + (', '.join(store.meta) or 'none'))
 
+# %% ../../nbs/data/12_dataloaders.ipynb #3ece537f
+def _groups_of_class(store, split, column):
+    "Number of recordings of each class that has samples in `split`."
+    i = np.concatenate(split)
+    y = store.labels[i]
+    if y.ndim == 2: return np.array([store.meta[column].iloc[i].nunique()])
+    table = pd.DataFrame(dict(y=y, g=store.meta[column].to_numpy()[i]))
+    return table[table.y >= 0].groupby('y').g.nunique().to_numpy()
+
+def _check_parts(store, cfg, split):
+    "Refuse a split by recordings that leaves a part empty, though a share was asked for it."
+    asked = [('valid', cfg.val_ratio), ('test', 0 if 'part' in store.meta else cfg.test_ratio)]
+    empty = [p for p,share in asked if share > 0 and not len(getattr(split, p))]
+    column = _group_column(store, cfg)
+    if not empty or column is None: return
+    n = _groups_of_class(store, split, column)
+    each = f'each class has {n.max()}' if n.min() == n.max() else f'classes have {n.min()} to {n.max()}'
+    least = 2 if 'part' in store.meta else 3
+    raise SplitError(f'nothing is left for {" and ".join(empty)}: {each} recording{"s" if n.max() > 1 else ""} '
+        f'(column `{column}`), and no recording is on two sides. Record at least {least} of each class; '
+        'give a test set of its own (path_test); learn without validation (val_ratio=0); or, if one '
+        'recording may be on both sides, which flatters the result, say group=null')
+
 # %% ../../nbs/data/12_dataloaders.ipynb #b9370d4y
 def make_split(
     store, # Any store
     cfg:LoaderConfig, # Its ratios, `group`, `stratify`, `imbalance_ratio` and `seed` are used
 ) -> Split: # Indices of train, valid, test
     "Split a store as its `meta` or the configuration says, by its classes, whatever is learned."
-    if 'part' in store.meta: split = _given_parts(store, cfg)
-    else: split = _split_rows(store, cfg, np.arange(len(store)), cfg.val_ratio, cfg.test_ratio)
+    with warnings.catch_warnings(record=True) as told: # of classes; a part that is empty says it all
+        warnings.simplefilter('always')
+        if 'part' in store.meta: split = _given_parts(store, cfg)
+        else: split = _split_rows(store, cfg, np.arange(len(store)), cfg.val_ratio, cfg.test_ratio)
+    _check_parts(store, cfg, split)
+    for w in told: warnings.warn(w.message, w.category, stacklevel=2)
     if cfg.imbalance_ratio is None: return split
     keep = make_long_tailed_indices(store.labels[split.train], store.n_classes, cfg.imbalance_ratio,
                                     cfg.seed)
@@ -210,7 +241,7 @@ def default_augment(
 
 # %% ../../nbs/data/12_dataloaders.ipynb #148b0aa4
 def build_dataloaders(
-    store_or_path, # A `Store`, or a file or folder for `open_signals`
+    store_or_path, # A `Store`; or a file, folder, list or table of paths for `open_signals`
     cfg=None, # `LoaderConfig`, `DataConfig`, or a dict of their fields
     split=None, # `Split` to use instead of making one
     targets=None, # What samples are recognised by, as in `SignalItems`; `default_targets` when None
@@ -247,9 +278,10 @@ _for_paths = tuple(f.name for f in fields(SourceConfig))
 
 def _get_store(o, cfg, overrides):
     "The store, opened where a path was given."
-    if isinstance(o, (str, Path)): return open_store(replace(cfg, path=str(o)))
+    if isinstance(o, (str, Path, pd.DataFrame, list, tuple)): return open_store(cfg, o)
     if not isinstance(o, Store):
-        raise LTSError(f'`store_or_path` is a {type(o).__name__}; give a SignalStore or a path')
+        raise LTSError(f'`store_or_path` is a {type(o).__name__}; give a SignalStore, a path, a table or '
+                       'a list of paths')
     if used := [k for k in _for_paths if k in overrides]:
         raise ConfigError(f'`{used[0]}` applies where a path is opened; this store is open, so '
                           'give it to `open_signals`')

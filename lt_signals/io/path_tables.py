@@ -247,6 +247,11 @@ def _names_of(files, base):
     return [None if f is None else Path(os.path.relpath(f, base)).as_posix()
             if str(f).startswith(base) else f.as_posix() for f in files]
 
+# %% ../../nbs/io/41_path_tables.ipynb #e1776394
+def _common_folder(files):
+    "The folder that all files of a table in memory lie below."
+    return Path(os.path.commonpath([os.path.abspath(f.parent) for f in files if f is not None]))
+
 # %% ../../nbs/io/41_path_tables.ipynb #6b197b74
 def read_path_table(
     path, # DataFrame, list of paths, or a table file with a column of paths
@@ -262,7 +267,7 @@ def read_path_table(
     "A table (DataFrame, csv, list) of paths, with their classes; further columns go to `meta`"
     table,files,labels,meta,where,base,notes = _rows_of_table(path, path_column, label_column, root,
                                                               on_bad_file)
-    place = where if where != 'table' else base
+    place = where if where != 'table' else _common_folder(files)
     parts = _stretches(table, where)
     build = _joined_rows if parts is None else _joined_parts
     source = build(table, files, labels, meta, where, base, place, parts, format, on_bad_file, options)

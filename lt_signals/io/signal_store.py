@@ -197,9 +197,10 @@ def _finite(x):
 
 # %% ../../nbs/io/04_signal_store.ipynb #fe3f258x
 def _refuse(store, sample, n_bad):
-    "Tell the first sample of a store that is not finite."
+    "Tell the first sample of a store that is not finite, and the file it is from where there are many."
+    file = f' of {store.meta.capture[sample]}' if 'capture' in store.meta else ''
     raise SignalFileError(store.source.path,
-                          f'sample {sample} holds NaN or infinity ({n_bad} such here).',
+                          f'sample {sample}{file} holds NaN or infinity ({n_bad} such here).',
         field='signals', remedy="repair it, or leave such samples out with on_bad='drop'.")
 
 # %% ../../nbs/io/04_signal_store.ipynb #fe3f258y
