@@ -17,6 +17,7 @@ from .data.unknown import open_split
 from .evaluation.analysis import ClassificationAnalyzer
 from .evaluation.evidence import collect_evidence, open_scores
 from .evaluation.figures import figures, house_style, plot_method_comparison
+from .evaluation.leakage import leak_check
 from .evaluation.metrics import format_table, results_table
 from .evaluation.multilabel import MultiLabelAnalyzer
 from .evaluation.multitask import AMCAnalyzer
