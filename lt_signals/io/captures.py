@@ -10,6 +10,7 @@ import inspect
 from pathlib import Path
 
 from .derived import AnalyticRecording
+from .file_names import facts_in_name
 from .readers import readers
 from .recordings import (ambiguous_suffixes, open_recording, RecordingSource,
                                       sample_formats, suffix_formats)
@@ -47,7 +48,11 @@ def read_captures(
     return cut_windows(recs, [label], path=Path(path), **kwargs)
 
 # %% ../../nbs/io/14_captures.ipynb #ddaea63f
-readers.register('captures', suffixes=(*suffix_formats, *ambiguous_suffixes),
+def _named_format(path):
+    "Whether a file without a suffix has the name of a sample format in its own name."
+    return not path.suffix and path.is_file() and facts_in_name(path).format is not None
+
+readers.register('captures', suffixes=(*suffix_formats, *ambiguous_suffixes), sniff=_named_format,
                  recordings=open_capture, source='raw interleaved I/Q')(read_captures)
 
 # %% ../../nbs/io/14_captures.ipynb #36190b92

@@ -38,7 +38,7 @@ def _hilbert_taps(m=_taps):
 
 # %% ../../nbs/io/31_derived.ipynb #a39fe03d
 class AnalyticRecording(Recording):
-    "The analytic signal of a recording of real samples (its I; what Q holds is not used)."
+    "The analytic signal of real samples (I of a recording); sample k lies at k*`step` of them."
     def __init__(self,
         rec:Recording, # Real samples
         halve:bool=False, # Move the positive frequencies to zero, at half the rate
@@ -71,7 +71,7 @@ def _low_pass(width, rate, fs, up):
 
 # %% ../../nbs/io/31_derived.ipynb #30d76b27
 class BandRecording(Recording):
-    "A band of a recording: mixed to zero, filtered, and resampled."
+    "A band of a recording, mixed to zero, filtered, resampled; both begin at the same time."
     block = 2**20 # Samples of the original that are held at a time, about
     def __init__(self,
         rec:Recording, # Whole band
