@@ -22,6 +22,7 @@ from .sources import SignalSource
 # %% ../../nbs/io/05_readers.ipynb #2dca4530
 readers = Registry('reader', [f'lt_signals.io.{m}' for m in (
     'numpy', 'hdf5', 'matlab', 'wisig', 'hdf5_sets', 'torchsig', 'hisarmod', 'adsb_sets',
+    'recording_sets',
     'rml2016', 'rml2018',
     'split_hdf5', 'captures', 'wav', 'csv_iq', 'blue', 'folders', 'path_tables', 'sigmf', 'bursts')])
 
