@@ -15,11 +15,14 @@ from scipy import ndimage
 # %% ../../nbs/views/12_noise_floor.ipynb #2ffb9570
 def quiet_levels(
     power, # Powers of single windows, tensor (frames, n_fft), any device
-    most:int=512, # Frames to look at; more are thinned out
+    most:int=256, # Frames to look at; more are thinned out
 ) -> np.ndarray: # Mean power of the noise in each bin, float32 (n_fft,)
-    "Mean of exponentially distributed powers from their lower quartile over time."
-    x = np.ascontiguousarray(power[::max(1, len(power)//most)].T.cpu().numpy())
-    n,k = x.shape[1],(x.shape[1] + 3)//4
+    "Mean of exponentially distributed powers from their median over time, without silence."
+    x = power[::max(1, len(power)//most)].cpu().numpy()
+    frame = np.median(x[:, ::max(1, x.shape[1]//64)], 1)
+    heard = frame > 1e-3*np.median(frame) # Of silence, only what is heard
+    x = np.ascontiguousarray((x[heard] if heard.any() else x).T)
+    n,k = x.shape[1],(x.shape[1] + 1)//2
     return np.partition(x, k - 1, 1)[:, k-1]/(1/np.arange(n - k + 1, n + 1)).sum().astype(x.dtype)
 
 # %% ../../nbs/views/12_noise_floor.ipynb #510046d4
