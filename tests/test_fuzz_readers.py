@@ -169,6 +169,91 @@ makers = dict(npy=written('.npy'), npy_json=written('.npy', '.json'), npz=writte
     cu8=make_cu8, cs16=make_cs16, cf32=make_cf32, sigmf_meta=make_sigmf_meta, sigmf_data=make_sigmf_data, sigmf_archive=make_sigmf_archive, modes=make_modes)
 
 
+# Public sets: files of their layouts
+
+def make_wisig(folder):
+    data = [[[[iq().transpose(0, 2, 1)[:4]] for day in 'ab'] for rx in 'uv'] for tx in 'xy']
+    (folder/'ManySig.pkl').write_bytes(pickle.dumps(dict(tx_list=['1-1', '2-2'], rx_list=['u', 'v'], capture_date_list=['a', 'b'], equalized_list=[0], max_sig=4, data=data), 2))
+    return (folder/'ManySig.pkl',)*2
+
+def make_lora_rffi(folder):
+    with h5py.File(folder/'set.h5', 'w') as f: f['data'],f['label'] = np.tile(iq().reshape(n_samples, -1), 4),labels()[None] + 1.
+    return (folder/'set.h5',)*2
+
+def make_radcom(folder):
+    with h5py.File(folder/'set.h5', 'w') as f:
+        for i,x in enumerate(iq()): f[str(('bpsk', 'Satcom', 10, i))] = x.ravel()
+    return (folder/'set.h5',)*2
+
+def make_wavesfm(folder):
+    with h5py.File(folder/'set.h5', 'w') as f:
+        f['sample'],f['label'],f['source_file'] = iq()[:, :, None],labels(),[f'f{i}' for i in range(n_samples)]
+        f.attrs['labels'] = json.dumps(['a', 'b', 'c'])
+    return (folder/'set.h5',)*2
+
+def make_torchsig(folder):
+    with h5py.File(folder/'data.h5', 'w', libver='latest') as f:
+        for i,x in enumerate(iq()):
+            f.create_dataset(f'data/{i}', data=x[0] + 1j*x[1], compression='lzf', shuffle=True, fletcher32=True, chunks=True)
+            f[f'index/{i}'],f[f'metadata/{i}/class_name'],f[f'metadata/{i}/snr_db'] = str(i),'ab'[i % 2],float(i)
+    return (folder/'data.h5',)*2
+
+def make_hisarmod(folder, damaged=None):
+    with h5py.File(folder/'train.mat', 'w', userblock_size=512) as f: f['data_save'] = iq().transpose(1, 2, 0)
+    np.savetxt(folder/'train_labels1.csv', np.arange(n_samples) + 4, fmt='%d'); np.savetxt(folder/'train_snr.csv', np.arange(n_samples), fmt='%d')
+    return folder/(damaged or 'train.mat'), folder/'train.mat'
+
+def make_hisarmod_labels(folder): return make_hisarmod(folder, 'train_labels1.csv')
+
+def make_npy_pair(folder, damaged='X_train.npy'):
+    np.save(folder/'X_train.npy', iq()[..., None]); np.save(folder/'Y_train.npy', labels())
+    return folder/damaged, folder/'X_train.npy'
+
+def make_npy_pair_labels(folder): return make_npy_pair(folder, 'Y_train.npy')
+
+def make_adsb_10x360(folder):
+    with h5py.File(folder/'set.mat', 'w', userblock_size=512) as f: f['signal'],f['label'] = np.zeros((2, 4800, 3), 'f4') + 1,np.arange(3.)[None]
+    return (folder/'set.mat',)*2
+
+def make_csil_raw(folder):
+    with h5py.File(folder/'set.mat', 'w', userblock_size=512) as f:
+        f['rawIMatrix'],f['rawQMatrix'],f['icaoLst'],f['msgIdLst'] = iq()[:, 0].reshape(-1, 1),iq()[:, 1].reshape(-1, 1),labels()[None] + 1.,np.arange(12.)[None]
+    return (folder/'set.mat',)*2
+
+def make_csil(folder):
+    with h5py.File(folder/'set.mat', 'w', userblock_size=512) as f: f['X'],f['cX'],f['Y'],f['cY'] = np.ones((4, 3, 8, 8)),np.ones((2, 3, 8, 8)),np.arange(4.)[None],np.arange(2.)[None]
+    return (folder/'set.mat',)*2
+
+def make_rml2018_parts(folder):
+    for i in (1, 10): path = write_xyz(folder/'set'/f'part{i}.h5', range(12), 10)
+    return path, folder/'set'
+
+def make_oracle(folder, damaged='meta'):
+    name = folder/'set'/'WiFi_air_X310_3123D7B_2ft_run1.sigmf-data'
+    name.parent.mkdir()
+    raw_capture(name.parent, '.tmp', np.float32)[0].rename(name)
+    name.with_suffix('.sigmf-meta').write_text(json.dumps(dict(_metadata={'global': {'core:sample_rate': 5e6}, 'captures': [{'core:frequency': 2e9}], 'annotations': [{'core:sample_start': 0, 'core:sample_count': 4096}]})))
+    return name.with_suffix(f'.sigmf-{damaged}'), folder/'set'
+
+def make_powder(folder):
+    data = raw_capture(folder, '.bin', np.float32)[0]
+    data.with_suffix('.json').write_text(json.dumps({'global': {'core:datatype': 'cf32', 'core:sample_rate': 5e6}, 'captures': {'core:center_frequency': 2e9}, 'annotations': {'transmitter': {'core:location': 'bes'}}}))
+    return data.with_suffix('.json'), data
+
+def make_cspb(folder, damaged='signal_1.tim'):
+    for i in (1, 2): (folder/f'signal_{i}.tim').write_bytes(np.array([2, 64], '<i4').tobytes() + iq()[0].T.astype('<f4').tobytes())
+    (folder/'signal_record.txt').write_text('1 bpsk 11 -7e-04 9e-01 10 9 5.4 0.0\n2 qpsk 8 .002 .5 3 2 9.0 0.0\n')
+    return folder/damaged, folder
+
+def make_cspb_record(folder): return make_cspb(folder, 'signal_record.txt')
+
+set_makers = dict(wisig=make_wisig, lora_rffi=make_lora_rffi, radcom=make_radcom, wavesfm=make_wavesfm, torchsig=make_torchsig, hisarmod=make_hisarmod, hisarmod_labels=make_hisarmod_labels,
+    npy_pair=make_npy_pair, npy_pair_labels=make_npy_pair_labels, adsb_10x360=make_adsb_10x360, csil_raw=make_csil_raw, csil=make_csil, rml2018_parts=make_rml2018_parts, oracle=make_oracle, powder=make_powder,
+    cspb=make_cspb, cspb_record=make_cspb_record)
+makers.update(set_makers)
+options.update({k: dict(format=k.removesuffix('_labels').removesuffix('_record').removesuffix('_parts')) for k in set_makers})
+
+
 # Mutants
 
 edges = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 2**31-1, 2**31, 2**32-1, 2**62, 2**63-1, 2**63, 2**64-1]
