@@ -88,17 +88,17 @@ def look_at(
     rec:Recording, # The recording
     wanted:np.ndarray, # Blocks to look at, bool
     dc:np.ndarray, # Offset to take out, shape (2,)
-    most:int=32, # Stretches that are read
+    most:int=16, # Stretches that are read
 ) -> Look:
     "Kurtosis and spectrum (64 bins of mean 1) of some of the longest stretches of blocks."
     fourth,square,spectrum,values = 0.,0.,np.full(block_size, 1e-60),set()
-    start,count = _stretches(wanted, most)
+    (start, count),window = _stretches(wanted, most),np.hanning(block_size)
     for a,b in zip(start*block_size, (start + count)*block_size):
         x = rec.read(int(a), int(min(b, rec.n) - a)).astype(np.float64) - dc
         z,power = x@[1, 1j],np.square(x).sum(1)
         fourth,square = fourth + np.square(power).mean()/max(power.mean()**2, 1e-60)*len(z),square + len(z)
         frames = z[:len(z)//block_size*block_size].reshape(-1, block_size)
-        spectrum += np.square(np.abs(np.fft.fft(frames*np.hanning(block_size)))).sum(0)
+        spectrum += np.square(np.abs(np.fft.fft(frames*window))).sum(0)
         values.update(np.unique(x[:256, 0]).tolist())
     return Look(fourth/max(square, 1), spectrum/spectrum.mean(), len(values), int(count.sum()))
 

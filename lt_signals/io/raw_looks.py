@@ -59,7 +59,9 @@ def _kind_of_text(head):
         return 'a JSON text', 'SigMF metadata: open the .sigmf-meta file beside its data.'
     if head[:1] == b'<':
         return 'an XML or HTML text', 'get the recording; a failed download looks like this.'
-    if re.search(rb'\d', head): return 'a text', "a table of I and Q: format='csv_iq'."
+    numbers = [re.fullmatch(rb'[\s\d.,;+\-eEijIJ()]+', l) for l in head.splitlines()[:30]]
+    if any(m and re.search(rb'\d', m[0]) for m in numbers):
+        return 'a text', "a table of I and Q: format='csv_iq'."
     return 'a text', 'give a recording.'
 
 # %% ../../nbs/io/62_raw_looks.ipynb #0b434f5f
