@@ -22,12 +22,13 @@ from ..core.errors import ConfigError, LTSError
 from ..core.files import atomic_path, write_atomically
 from ..core.runs import RunFolder
 from ..evaluation.figures import house_style, save_figure
+from ..io.sigmf_write import write_pair
 from .results import load_model, load_run
 from ..tasks.config import read_config
 from ..tasks.crop_learner import phase_of
 from ..tasks.detection import run_threshold
 from ..tasks.detector import Detector
-from ..views.annotations import box_annotations, capture_segment, write_annotations
+from ..views.annotations import annotations_meta, box_annotations, capture_segment
 from ..views.blobs import BlobDetector
 from ..views.boxes import join_boxes, show_boxes
 from ..views.finder_options import finder_options, FinderOptions
@@ -187,12 +188,20 @@ def draw_detections(
 # %% ../../nbs/runs/08_detections.ipynb #6e3c049x
 def _write_sigmf(cfg, streams, tables, target):
     "The samples of a recording, and its boxes as SigMF annotations."
-    kind = write_samples(streams, f'{target}.sigmf-data', cfg.copy)
     notes = [n for s,b in zip(streams, tables) for n in
-             box_annotations(b.assign(label='signal'), s.sample_rate, s.center_freq)]
+             box_annotations(_within(b, s).assign(label='signal'), s.sample_rate, s.center_freq)]
     captures = [capture_segment(s.first, s.center_freq) for s in streams]
-    write_annotations(f'{target}.sigmf-meta', notes, kind, streams[0].sample_rate, captures,
-                      description=f'Signals found in {streams[0].name}')
+    def fill(path):
+        kind = write_samples(streams, path, cfg.copy)
+        return annotations_meta(notes, kind, streams[0].sample_rate, captures,
+                                description=f'Signals found in {streams[0].name}')
+    write_pair(f'{target}.sigmf-meta', fill)
+
+def _within(boxes, stream):
+    "Boxes that end with the stream, where the last window looked beyond it."
+    start,end = (k/stream.sample_rate for k in (stream.first, stream.first + stream.n))
+    return boxes.assign(t_start=boxes.t_start.clip(start, end - 1/stream.sample_rate),
+                        t_stop=boxes.t_stop.clip(start, end))
 
 # %% ../../nbs/runs/08_detections.ipynb #6e3c049y
 def _write_pictures(streams, tables, target):
@@ -208,6 +217,8 @@ def _target(out, streams, taken):
     name = streams[0].name.replace('[', '_').replace(']', '')
     short = str(Path(name).with_suffix('')) if streams[0].recording.format else name.replace('.', '_')
     if short in taken: short = name.replace('.', '_')
+    data = (Path(out)/f'{short}.sigmf-data').absolute()
+    if streams[0].path and data == Path(streams[0].path).absolute(): short += '_found' # Not the input
     taken.add(short)
     (Path(out)/short).parent.mkdir(parents=True, exist_ok=True)
     return Path(out)/short
