@@ -111,7 +111,7 @@ def leak_check(
                                       'the check needs two')
     groups = store.meta[group].to_numpy()[keep] if group in store.meta else None
     folds, grouped = _folds(y, groups, seed)
-    guess = cross_val_predict(BernoulliNB(), x, y, groups=groups, cv=folds)
+    guess = cross_val_predict(BernoulliNB(), x, y, groups=groups if grouped else None, cv=folds)
     hits, n = int((guess == y).sum()), len(y)
     low, high = binomtest(hits, n).proportion_ci(.99, 'wilson')
     return LeakCheck(hits/n, float(low), float(high), float(np.bincount(y).max()/n), n, len(names),

@@ -71,6 +71,7 @@ def read_npy(
     path = Path(path)
     facts = _read_facts(path.with_suffix('.json'))
     source = _map_npy(path, layout, facts.get('crc32'))
+    source.caution = str(facts.get('caution') or '')
     if isinstance(labels, (str, Path)): labels = _load_npy(labels)
     return source.annotate(facts.get('labels') if labels is None else labels,
                            classes or facts.get('classes'), facts.get('meta'),

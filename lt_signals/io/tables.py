@@ -167,8 +167,10 @@ def table_source(
     c,r = (_pick(table, None, keys, '') for keys in (class_keys, rate_keys))
     if classes is None and c is not None: classes = _names(table, c)
     if sample_rate is None: sample_rate = table.rate(r)
-    meta = _columns(table, source.n, (x, y, c, r, *_length_keys))
+    meta = _columns(table, source.n, (x, y, c, r, 'caution', *_length_keys))
     labels = None if y is None else _labels(table, y)
+    if 'caution' in table.names() and np.prod(table.shape('caution') or (1,)) == 1:
+        source.caution = str(_names(table, 'caution')[0])
     return source.annotate(labels, classes, meta, sample_rate, y or 'labels')
 
 # %% ../../nbs/io/06_tables.ipynb #5985b34a

@@ -48,6 +48,7 @@ def _facts(store) -> dict:
     facts = dict(labels=store.labels, classes=np.array(store.classes, dtype=str))
     if not store.classes: facts = {}
     if store.sample_rate: facts['sample_rate'] = np.array(store.sample_rate)
+    if store.caution: facts['caution'] = np.array([store.caution])
     for k,v in store.meta.items():
         plain = v.dtype.kind in 'biuf'
         facts[f'meta/{k}'] = v.to_numpy() if plain else np.array(v.astype(str).tolist(), dtype=str)
@@ -89,6 +90,7 @@ def _write_npy(store, tmp, path):
     meta = {str(k): json.loads(v.to_json(orient='values')) for k,v in store.meta.items()}
     facts = dict(crc32=crc, labels=store.labels.tolist(), classes=store.classes,
                  sample_rate=store.sample_rate, meta=meta)
+    if store.caution: facts['caution'] = store.caution
     with atomic_path(path.with_suffix('.json')) as p: p.write_text(json.dumps(facts), 'utf-8')
 
 # %% ../../nbs/io/20_write.ipynb #728a2ecy
