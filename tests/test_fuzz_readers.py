@@ -121,6 +121,43 @@ def make_sigmf_archive(folder):
     sigmf(folder).archive(str(folder/'packed.sigmf'))
     return folder/'packed.sigmf', folder/'packed.sigmf'
 
+def sigmf_packed(suffix, mode):
+    "An archive that is compressed as a whole."
+    def make(folder):
+        import tarfile
+        sigmf(folder)
+        with tarfile.open(folder/f'packed.sigmf{suffix}', mode) as t:
+            for name in ('set.sigmf-meta', 'set.sigmf-data'): t.add(folder/name, f'set/{name}')
+        return folder/f'packed.sigmf{suffix}', folder/f'packed.sigmf{suffix}'
+    return make
+
+def make_sigmf_zip(folder):
+    import zipfile
+    sigmf(folder)
+    with zipfile.ZipFile(folder/'packed.sigmf.zip', 'w', zipfile.ZIP_DEFLATED) as z:
+        for name in ('set.sigmf-meta', 'set.sigmf-data'): z.write(folder/name, name)
+    return folder/'packed.sigmf.zip', folder/'packed.sigmf.zip'
+
+def make_sigmf_collection(folder):
+    sigmf(folder)
+    text = json.dumps({'collection': {'core:version': '1.0.0', 'core:streams': [['set', '0'*128]]}})
+    (folder/'all.sigmf-collection').write_text(text)
+    return folder/'all.sigmf-collection', folder/'all.sigmf-collection'
+
+def make_sigmf_boxes(folder):
+    "Annotations with bands, two channels, two captures, and fields of an extension."
+    data = folder/'set.sigmf-data'
+    raw_capture(folder, '.sigmf-data', np.float32)
+    notes = [{'core:sample_start': 100, 'core:sample_count': 900, 'core:freq_lower_edge': 1e8 + 1e4, 'core:freq_upper_edge': 1e8 + 9e4,
+              'core:comment': 'first', 'radio:transmitter': {'id': 7}},
+             {'core:sample_start': 900, 'core:sample_count': 400, 'core:freq_lower_edge': 1e8 - 9e4, 'core:freq_upper_edge': 1e8,
+              'radio:transmitter': {'id': 8}}]
+    about = {'core:datatype': 'cf32_le', 'core:sample_rate': 1e6, 'core:version': '1.2.0', 'core:num_channels': 2, 'core:hw': 'x',
+             'core:geolocation': {'type': 'Point', 'coordinates': [8.5, 47.4]}}
+    captures = [{'core:sample_start': 0, 'core:frequency': 1e8}, {'core:sample_start': 1000, 'core:frequency': 1e8, 'core:header_bytes': 0}]
+    data.with_suffix('.sigmf-meta').write_text(json.dumps({'global': about, 'captures': captures, 'annotations': notes}))
+    return folder/'set.sigmf-meta', folder/'set.sigmf-meta'
+
 def make_modes(folder):
     from lt_signals.synth.emitters import synth_emitters
     x = synth_emitters(counts=[1, 1], n_valid=0, n_test=0, sample_rate=4e6, snr_db=(30., 30.)).take([0, 1])
@@ -161,12 +198,14 @@ def make_blue(folder):
     (folder/'set.blue').write_bytes(bytes(head) + data + word)
     return folder/'set.blue', folder/'set.blue'
 
-options = dict(modes=dict(format='modes', sample_rate=4e6, iq_format='cs16'))  # where the file does not tell
+options = dict(sigmf_boxes=dict(band='cut', window=64, label_key='radio:transmitter/id'), modes=dict(format='modes', sample_rate=4e6, iq_format='cs16'))  # where the file does not tell
 makers = dict(npy=written('.npy'), npy_json=written('.npy', '.json'), npz=written('.npz'), npz_zipped=make_npz_zipped,
     hdf5=written('.h5'), hdf5_text=make_hdf5_text, hdf5_zipped=make_hdf5_zipped, hdf5_checked=make_hdf5_checked, mat=written('.mat'), mat_plain=make_mat_plain,
     mat_73=make_mat_73, rml2016=make_rml2016, rml2016_text=make_rml2016_text, rml2018=make_rml2018, split_hdf5=make_split_hdf5,
     wav=make_wav, wav_float=make_wav_float, au=make_au, csv_iq=make_csv_iq, blue=make_blue,
-    cu8=make_cu8, cs16=make_cs16, cf32=make_cf32, sigmf_meta=make_sigmf_meta, sigmf_data=make_sigmf_data, sigmf_archive=make_sigmf_archive, modes=make_modes)
+    cu8=make_cu8, cs16=make_cs16, cf32=make_cf32, sigmf_meta=make_sigmf_meta, sigmf_data=make_sigmf_data, sigmf_archive=make_sigmf_archive,
+    sigmf_gz=sigmf_packed('.gz', 'w:gz'), sigmf_xz=sigmf_packed('.xz', 'w:xz'), sigmf_bz2=sigmf_packed('.bz2', 'w:bz2'), sigmf_zip=make_sigmf_zip,
+    sigmf_collection=make_sigmf_collection, sigmf_boxes=make_sigmf_boxes, modes=make_modes)
 
 
 # Public sets: files of their layouts
@@ -348,6 +387,11 @@ def test_mutants(name, tmp_path): fuzz(name, 300, tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize('name', makers)
 def test_many_mutants(name, tmp_path): fuzz(name, 3000, tmp_path)
+
+@pytest.mark.parametrize('name', set_makers)
+def test_sets_are_recognised(name, tmp_path):
+    "A public set is opened by its reader without being named."
+    assert detect_format(set_makers[name](tmp_path)[1]) == options[name]['format']
 
 def test_every_reader_is_fuzzed(tmp_path):
     "A new reader needs a sample file here."

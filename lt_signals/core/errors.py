@@ -73,6 +73,7 @@ def file_errors(
     try: yield
     except LTSError: raise
     except Exception as e:
-        said = ' '.join(str(e).split())[:200]
-        raise SignalFileError(path, f'cannot be read ({type(e).__name__}: {said}).',
+        said,kind = ' '.join(str(e).split())[:200],type(e).__name__
+        if kind == 'KeyError' and 'Unable to' in said: kind = 'HDF5' # as h5py says it of damage
+        raise SignalFileError(path, f'cannot be read ({kind}: {said}).',
                               field=field, remedy=remedy) from e

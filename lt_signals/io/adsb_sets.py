@@ -73,10 +73,10 @@ def _columns_beside(path, n, used):
         if shape in ((n,), (n, 1)): found[dict(snr='snr_db', z='snr_db').get(key.lower(), key)] = _load_column(p, n)
     return found
 
-# %% ../../nbs/io/48_adsb_sets.ipynb #52699615
+# %% ../../nbs/io/48_adsb_sets.ipynb #36cfae9f
 _fs_sei = re.compile(r'[XY]_(train|test)_(\d+)Class\.npy')
 
-@readers.register('npy_pair', suffixes=(), sniff=_is_pair,
+@readers.register('npy_pair', beside=True, sniff=_is_pair,
                   source='X_….npy and Y_….npy; FS-SEI: Liu et al. 2023, Keras examples')
 def read_npy_pair(
     path, # The file of the signals, X_….npy

@@ -37,7 +37,7 @@ def _is_lora_rffi(path):
     return len(s['data']) == 2 and s['data'][1] >= 256 and s['data'][1] % 2 == 0 \
         and s['label'] in ((1, rows), (rows, 1), (rows,))
 
-# %% ../../nbs/io/45_hdf5_sets.ipynb #d8e94d28
+# %% ../../nbs/io/45_hdf5_sets.ipynb #b953e35f
 @readers.register('lora_rffi', suffixes=(), sniff=_is_lora_rffi,
                   source='Shen et al. 2022, LoRa_RFFI, doi:10.21227/qqt4-kz19')
 def read_lora_rffi(
@@ -53,7 +53,7 @@ def read_lora_rffi(
     if shape is None or len(shape) != 2 or len(y) != shape[0]:
         raise SignalFileError(path, f'shape {shape} for {len(y)} labels.', field='data',
                               remedy='the set has data (n, 2·time) and one label per row.')
-    if y.dtype.kind not in 'iuf' or not (y == np.round(y)).all() or (y < 0).any():
+    if y.dtype.kind not in 'iuf' or not (y == np.round(y)).all() or (y < 0).any() or (y > 1e9).any():
         raise SignalFileError(path, 'labels are no numbers of devices.', field='label',
                               remedy='the set counts its devices from 1.')
     devices = np.unique(y.astype(np.int64))

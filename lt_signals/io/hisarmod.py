@@ -75,8 +75,8 @@ def _hisarmod_names(y, path):
             remedy="say code='family' (two digits) or code='count' (0 to 25).")
     return [code[v] for v in y.tolist()]
 
-# %% ../../nbs/io/47_hisarmod.ipynb #ae5a8973
-@readers.register('hisarmod', suffixes=(), sniff=_is_hisarmod,
+# %% ../../nbs/io/47_hisarmod.ipynb #6407966a
+@readers.register('hisarmod', beside=True, sniff=_is_hisarmod,
                   source='Tekbıyık et al. 2020, HisarMod2019.1, doi:10.21227/8k12-2g70')
 def read_hisarmod(
     path, # The MATLAB v7.3 file

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from ..core.errors import file_errors, LTSError, SignalFileError
 from ..core.registry import Registry
 from .recordings import RowRecording
+from .side_files import warn_side_files
 from .signal_store import check_finite, SignalStore
 from .sources import SignalSource
 
@@ -102,10 +103,13 @@ def open_source(
     **options, # Options of the reader
 ) -> SignalSource:
     "What a file or folder holds, as its reader describes it; what every format has in common is checked."
-    path,_,reader,more = _find_reader(path, format)
+    path,info,reader,more = _find_reader(path, format)
     check_reader_options(reader, options)
     with file_errors(path if isinstance(path, Path) else 'table'):
-        return reader(path, **more, **options)
+        source = reader(path, **more, **options)
+    if isinstance(path, Path) and not info.get('beside'): # else it looks beside its file itself
+        warn_side_files(path, [v for v in options.values() if isinstance(v, (str, Path))])
+    return source
 
 # %% ../../nbs/io/05_readers.ipynb #955832d7
 def open_recordings(

@@ -66,8 +66,8 @@ def _oracle_recording(path, name, sample_format):
     return RawRecording(path, fmt, size//fmt.size, name, sample_rate=rate,
                         center_freq=_number(freq[0].get('core:frequency')) if freq else None)
 
-# %% ../../nbs/io/49_recording_sets.ipynb #1d039032
-@readers.register('oracle', suffixes=(), sniff=_is_oracle, folder='too',
+# %% ../../nbs/io/49_recording_sets.ipynb #0761927f
+@readers.register('oracle', beside=True, sniff=_is_oracle, folder='too',
                   source='Sankhe et al. 2019, ORACLE, doi:10.1109/INFOCOM.2019.8737463')
 @takes_windows
 def read_oracle(
@@ -118,8 +118,8 @@ def _is_powder(path):
     files = [path] if path.is_file() else sorted(path.glob('*.bin'))[:1] or sorted(path.glob('*/*.bin'))[:1]
     return bool(files) and bool(_powder_station(_powder_facts(files[0])))
 
-# %% ../../nbs/io/49_recording_sets.ipynb #688202e8
-@readers.register('powder', suffixes=(), sniff=_is_powder, folder='too',
+# %% ../../nbs/io/49_recording_sets.ipynb #603ecb2c
+@readers.register('powder', beside=True, sniff=_is_powder, folder='too',
                   source='Reus-Muns et al. 2020, POWDER, doi:10.1109/GLOBECOM42002.2020.9348261')
 @takes_windows
 def read_powder(
@@ -187,8 +187,8 @@ def _read_record(path, root, record):
                               remedy='a line is: id modulation T0 cfo excess-bandwidth up down snr n0.')
     return t.set_index(t['id'].astype(np.int64))
 
-# %% ../../nbs/io/49_recording_sets.ipynb #2470fc5b
-@readers.register('cspb', suffixes=(), sniff=_is_cspb, folder='too',
+# %% ../../nbs/io/49_recording_sets.ipynb #a68fd033
+@readers.register('cspb', beside=True, sniff=_is_cspb, folder='too',
                   source='Spooner 2019–2023, CSPB.ML.2018R2, cyclostationary.blog')
 @takes_windows
 def read_cspb(
