@@ -27,7 +27,7 @@ def measure_blocks(
     step = chunk//block*block
     parts = [_moments(rec, i, min(step, rec.n - i), block) for i in range(0, rec.n, step)]
     power,mean = (np.concatenate(p) for p in zip(*parts))
-    dc = _offset(power, mean)
+    dc = _offset(power, mean, rec.quantum)
     return np.maximum(power - 2*mean@dc + dc@dc, 0), dc
 
 # %% ../../nbs/io/60_pauses.ipynb #3961bb59
@@ -43,12 +43,15 @@ def _moments(rec, start, count, block):
     return square/n, total.astype(np.float64)/n[:, None]
 
 # %% ../../nbs/io/60_pauses.ipynb #ad2fcd62
-def _offset(power, mean):
-    "Mean of the weakest hundredth of the blocks (three at least), by their median."
+def _offset(power, mean, quantum):
+    "Mean of the weakest hundredth of the blocks (three at least); 0 where that is a carrier."
     sound = np.flatnonzero(np.isfinite(mean).all(1) & np.isfinite(power))
     if not len(sound): return np.zeros(2)
     k = min(max(3, len(sound)//100), len(sound))
-    return np.median(mean[sound[np.argpartition(power[sound], k - 1)[:k]]], axis=0)
+    weak = sound[np.argpartition(power[sound], k - 1)[:k]]
+    dc = np.median(mean[weak], axis=0)
+    rest = np.median(power[weak] - np.square(mean[weak]).sum(1))
+    return np.zeros(2) if dc@dc > max(200*rest, 10*quantum) else dc # 23 dB above the noise
 
 # %% ../../nbs/io/60_pauses.ipynb #2a305f59
 _step = .25 # dB of a bin of the histogram
@@ -137,7 +140,8 @@ def same_process(
 ) -> bool:
     "Whether two looks show one process, but for its level."
     scatter = 4.34**2*(1/max(a.n_frames, 1) + 1/max(b.n_frames, 1))
-    apart = np.square(10*np.log10(a.spectrum/b.spectrum)).mean()
+    used = (a.spectrum > .05*a.spectrum.max()) | (b.spectrum > .05*b.spectrum.max())
+    apart = np.square(10*np.log10(a.spectrum/b.spectrum))[used].mean()
     return abs(a.kurtosis - b.kurtosis) < .3 and apart < 1.5**2 + 2*scatter
 
 # %% ../../nbs/io/60_pauses.ipynb #be724c63
