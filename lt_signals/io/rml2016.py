@@ -41,11 +41,12 @@ def read_rml2016(
     meta = dict(snr_db=np.repeat([float(s) for _,s in keys], count))
     return ArraySource(x, 'nct', path, 'frames').annotate(labels, names, meta, sample_rate)
 
-# %% ../../nbs/io/16_rml2016.ipynb #44c942dc
+# %% ../../nbs/io/16_rml2016.ipynb #b50c6a89
 def _check_frames(frames, path):
     "Refuse what is no dict of frames of one shape by modulation and SNR."
     def bad(problem): return SignalFileError(path, problem, field='frames',
-        remedy='the set is a dict {(modulation, SNR): array (n, 2, time)}; get the original file.')
+        remedy='the set is a dict {(modulation, SNR): array (n, 2, time)}; '
+               'name another format, or convert it to .h5.')
     if not isinstance(frames, dict) or not frames: raise bad('the pickle holds no dict.')
     if not all(_is_frame_key(k) for k in frames):
         raise bad('a key is no pair (modulation, SNR in dB).')
