@@ -139,8 +139,9 @@ def _rows(stretches, window, options):
                  zip(source.which.tolist(), source.start.tolist(), source.count.tolist(), level)]
         if some is rest: notes,found = list(source.notes),getattr(source, 'found', None)
     if boxed:
-        text = f'{len(rows):,} signals' if not window else f'{len(boxed):,} annotations in windows'
-        notes.insert(0, f'{text} of {window or "their own"} samples')
+        some = f'{len(boxed):,} annotation{"s"*(len(boxed) != 1)}'
+        text = f'windows of {window:,} samples of' if window else 'a signal for each of'
+        notes.insert(0, f'{text} {some}')
     return rows, notes, found
 
 # %% ../../nbs/io/15_sigmf.ipynb #dcd6e3e9
@@ -205,8 +206,8 @@ def _length_of(rows, window, length, path):
             remedy='cut such into windows with window=4096, or crop them with length=….')
     length = int(length or window or longest)
     long,short = (counts > length).sum(), (counts < length).sum()
-    said = [f'{long:,} signals are longer than {length:,} samples and are cropped'] if long else []
-    return length, said + ([f'{short:,} signals are shorter and end in zeros'] if short else [])
+    said = [f'cropped to {length:,} samples: {long:,} that are longer'] if long else []
+    return length, said + ([f'filled up with zeros: {short:,} that are shorter'] if short else [])
 
 # %% ../../nbs/io/15_sigmf.ipynb #ca152c04
 @readers.register('sigmf', suffixes=('.sigmf', '.sigmf-meta', '.sigmf-data', '.sigmf-collection',

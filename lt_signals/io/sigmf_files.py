@@ -158,11 +158,18 @@ def find_sigmf(
             remedy='it should hold .sigmf-meta and .sigmf-data files, or .sigmf archives.')
     lists = _collections_below(path)
     for f in files:
-        for part in _parts_of(f, extensions):
+        for part in _or_left_out(f, extensions, len(files) > 1):
             below = f.relative_to(path).parts[:-1]
             if below: part.name,part.folder = '/'.join([*below, part.name]), below[0]
             part.collection = part.collection or lists.get(f.with_suffix(''))
             yield part
+
+def _or_left_out(file, extensions, several):
+    "The recordings of a file of a folder; none where others are there and its samples elsewhere."
+    try: yield from _parts_of(file, extensions)
+    except SignalFileError as e:
+        if not several or e.field != 'core:metadata_only': raise
+        warn_file(file, f'is left out: it {e.problem}')
 
 def _collections_below(path):
     "Name of the collection of each recording that is listed in one, by its path."
