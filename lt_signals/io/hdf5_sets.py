@@ -83,7 +83,7 @@ def _is_radcom(path):
         name = next(iter(f), '')
         return bool(_radcom_name.fullmatch(name))
 
-# %% ../../nbs/io/45_hdf5_sets.ipynb #40216e89
+# %% ../../nbs/io/45_hdf5_sets.ipynb #54470460
 @readers.register('radcom', suffixes=(), sniff=_is_radcom,
                   source='A. Jagannath, J. Jagannath 2021, RadCom, Computer Networks 199')
 def read_radcom(
@@ -98,7 +98,7 @@ def read_radcom(
         raise SignalFileError(path, f'there is no label {label!r}.', field='label',
                               remedy="choose 'both', 'modulation' or 'signal_type'.")
     with file_errors(path), h5py.File(path, 'r') as f: names = list(f)
-    found = [(m, k) for k in names if (m := _radcom_name.fullmatch(k))]
+    found = [(m, k) for k in names if isinstance(k, str) and (m := _radcom_name.fullmatch(k))]
     if not found:
         raise SignalFileError(path, 'no data set is named by a tuple.', field='names',
             remedy="the names are like \"('bpsk', 'SATCOM', 10, 0)\".")
