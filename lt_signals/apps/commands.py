@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['read_override', 'read_value', 'parse_arguments', 'terminal_width', 'wrap_help', 'one_line_warnings', 'end_quietly',
-           'Command']
+           'Command', 'error_text']
 
 # %% ../../nbs/apps/00_commands.ipynb #4ca4473d
-import os, re, shlex, shutil, sys, warnings
+import errno, os, re, shlex, shutil, sys, warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from textwrap import wrap
@@ -108,7 +108,7 @@ def wrap_help(
 def one_line_warnings():
     "Warnings in one line each, without those of packages that torch's friends import."
     warnings.filterwarnings('ignore', category=FutureWarning, message='.*torch.jit')
-    warnings.formatwarning = lambda message, *_, **__: f'warning: {message}\n'
+    warnings.formatwarning = lambda message, *_, **__: f'warning: {" ".join(str(message).split())}\n'
 
 # %% ../../nbs/apps/00_commands.ipynb #6f2ea56e
 def end_quietly():
@@ -168,13 +168,27 @@ def work(self:Command,
     return 0
 
 # %% ../../nbs/apps/00_commands.ipynb #3773c271
+_why = {errno.ENOSPC: 'no space is left on the device; free some, or write elsewhere',
+        errno.EDQUOT: 'the quota of the disk is used up; free some, or write elsewhere',
+        errno.EROFS: 'the file system is read-only; write elsewhere',
+        errno.EACCES: 'permission denied; write elsewhere, or change the permissions',
+        errno.EPERM: 'permission denied; write elsewhere, or change the permissions'}
+
+def error_text(
+    error, # An exception
+) -> str: # One line
+    "What went wrong, in words; the usual failures of a disk say what to do."
+    number = error.errno if isinstance(error, OSError) else None
+    if number not in _why: return ' '.join(str(error).split())
+    return (f'{error.filename}: ' if error.filename else '') + _why[number]
+
 @patch
 def complain(self:Command,
-    error, # What went wrong
+    error, # What went wrong: an exception, or a sentence
     code:int, # Exit code
 ) -> int: # `code`
     "One line on standard error."
-    print(f'{self.name}: {" ".join(str(error).split())}', file=sys.stderr)
+    print(f'{self.name}: {error_text(error)}', file=sys.stderr)
     return code
 
 @patch

@@ -55,6 +55,7 @@ def _convert(c):
                            c.resolutions)
     store = open_signals(c.h5_dir, c.format, target_length=c.target_length, on_bad='defer',
                          **c.options)
+    for said in store.remarks(): print(said)
     out = write_constellations(store, c.out, render, c.mod_list, c.snr_list, c.batch_size,
                                progress=is_terminal())
     return f'The images are in {out}'
