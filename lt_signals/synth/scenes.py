@@ -18,11 +18,11 @@ from fastcore.basics import patch
 from scipy.fft import next_fast_len
 
 from ..core.errors import ConfigError, LTSError
-from ..core.files import atomic_path
 from ..core.random import seed_stream, torch_stream
+from ..io.sigmf_write import write_pair
 from .frames import Frames
 from .modulations import modulations
-from ..views.annotations import box_annotations, capture_segment, write_annotations
+from ..views.annotations import annotations_meta, box_annotations, capture_segment
 from ..views.boxes import make_boxes
 
 # %% ../../nbs/synth/10_scenes.ipynb #59cb6071
@@ -232,8 +232,8 @@ def write_scene(
     "Write a scene as a SigMF recording, annotated with its boxes."
     path = Path(path)
     path = path if path.suffix == '.sigmf-meta' else path.with_name(f'{path.name}.sigmf-meta')
-    with atomic_path(path.with_suffix('.sigmf-data')) as part:
-        np.ascontiguousarray(np.asarray(iq).T, '<f4').tofile(part)
-    notes = box_annotations(boxes, sample_rate, center_freq)
-    write_annotations(path, notes, 'cf32_le', sample_rate, [capture_segment(0, center_freq)])
-    return path
+    notes,captures = box_annotations(boxes, sample_rate, center_freq),[capture_segment(0, center_freq)]
+    def fill(file):
+        np.ascontiguousarray(np.asarray(iq).T, '<f4').tofile(file)
+        return annotations_meta(notes, 'cf32_le', sample_rate, captures)
+    return write_pair(path, fill)
