@@ -112,13 +112,13 @@ def _is_10x360(path):
     with h5py.File(path, 'r') as f: shape = HDF5Arrays(path, f).shape('signal') or ()
     return len(shape) == 3 and 2 in shape and 4800 in shape
 
-# %% ../../nbs/io/48_adsb_sets.ipynb #f5864800
+# %% ../../nbs/io/48_adsb_sets.ipynb #5c9b6c68
 def _numbers(path, key):
     "The values of a small array of a MATLAB v7.3 file, flat."
     with file_errors(path), h5py.File(path, 'r') as f:
         table = HDF5Arrays(path, f)
         if table.shape(key) is None:
-            raise SignalFileError(path, f'holds {", ".join(list(f)[:9])}.', field=key, remedy='the set has this array.')
+            raise SignalFileError(path, f'holds {", ".join(map(str, list(f)[:9]))}.', field=key, remedy='the set has this array.')
         v = np.asarray(table.load(key)).ravel()
     if v.dtype.kind not in 'iuf' or not np.isfinite(v).all():
         raise SignalFileError(path, f'values of type {v.dtype} are no labels.', field=key, remedy='store numbers.')

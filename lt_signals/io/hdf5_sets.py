@@ -135,7 +135,7 @@ def _listed_names(path, n_classes):
         if len(set(names)) == len(names): return names
     return None
 
-# %% ../../nbs/io/45_hdf5_sets.ipynb #4a62198c
+# %% ../../nbs/io/45_hdf5_sets.ipynb #724b3c6f
 @readers.register('wavesfm', suffixes=(), sniff=_is_wavesfm, source='Aboulfotouh et al. 2025, 6G WavesFM')
 def read_wavesfm(
     path, # The HDF5 file
@@ -146,7 +146,7 @@ def read_wavesfm(
     "Exports of WavesFM: HDF5 with sample or iq (n, 2, 1, time), label and columns"
     shapes = _shapes(path)
     if not (key := _wavesfm_key(shapes)):
-        raise SignalFileError(path, f'holds {", ".join(shapes) or "nothing"}.', field='sample',
+        raise SignalFileError(path, f'holds {", ".join(map(str, shapes)) or "nothing"}.', field='sample',
                               remedy='the layout is sample (n, 2, 1, time) and label (n,).')
     n = shapes[key][0]
     names = ['label', *(k for k,s in shapes.items() if s == (n,) and k != 'label')]
