@@ -126,7 +126,7 @@ class SignalDL(TfmdDL):
         shuffle:bool=False, # In random order; the same as `sampler='none'`
         batch_tfms=None, # Transforms or names, as in `make_transforms`
         device=None, # Where batches go; the store's device when None
-        drop_last:bool=False, # Leave out the last batch if it is smaller; not where processes share an epoch
+        drop_last:bool=False, # Leave out the last batch if it is smaller; not of a shared epoch
         seed:int=42, # Seed of order and augmentation
         prefetch:int=None, # Batches read ahead by a thread; 2, or 0 where the store is resident, when None
         rank:int=0, # This process, 0 to `world_size`-1

@@ -46,7 +46,7 @@ def shard(
     dl, # A `SignalDL` for training
     rank:int, # This process, 0 to `world_size`-1
     world_size:int, # Number of processes
-): # A `SignalDL` with every `world_size`-th draw of the epochs of `dl`, in as many batches for all ranks
+): # A `SignalDL` with every `world_size`-th draw of the epochs of `dl`, all with as many batches
     "What one of several processes trains on."
     if not isinstance(dl, SignalDL):
         raise LTSError(f'a training loader of type {type(dl).__name__} cannot be split over '

@@ -69,8 +69,8 @@ def leave(self:Heartbeat,
     try:
         self.store.add(f'left{self.rank}', 1)
         until = time.monotonic() + (wait if not self.rank else 0)
-        while time.monotonic() < until and not all(self.store.add(f'left{r}', 0) for r in self.seen):
-            time.sleep(.05)
+        def there(r): return not self.store.add(f'left{r}', 0)
+        while time.monotonic() < until and any(map(there, self.seen)): time.sleep(.05)
     except RuntimeError: pass # The first process has gone before
 
 # %% ../../nbs/training/15_heartbeat.ipynb #a4f3fda1
@@ -93,7 +93,7 @@ def _shared_table(timeout=60):
     return table if first else TCPStore(host, port, is_master=False, **options)
 
 # %% ../../nbs/training/15_heartbeat.ipynb #42d3bb4c
-_gone = re.compile('gloo|NCCL|Connection (closed|reset)|Broken pipe|DistBackendError|TCPStore', re.I)
+_gone = re.compile('gloo|NCCL|Connection (closed|reset)|Broken pipe|BackendError|TCPStore', re.I)
 
 @contextmanager
 def watch_processes(

@@ -129,7 +129,7 @@ class BlobDetector:
     false_alarm:float=1e-5 # Chance that a cell of pure noise joins a blob
     average:int=3 # Bins whose mean is compared with the threshold, odd
     frames:int=7 # Frames of which most must pass, odd; what is shorter than half is ignored
-    floor:str='shape' # Noise floor: the 'shape' of the passband, one for 'all' bins, or each 'bin' its own
+    floor:str='shape' # Noise floor: 'shape' of the passband, one of 'all' bins, or each 'bin'
     gap_time:float=None # Bridge pauses up to this, s; 12 frames when None
     gap_freq:float=None # Bridge gaps in frequency up to this, Hz; 2 bins when None
     min_cells:int=16 # Cells of the smallest blob

@@ -97,5 +97,5 @@ def detection_threshold(
     "Threshold with a known rate of false alarms, whatever the overlap of the frames."
     w = np.ascontiguousarray(window, float)
     if frames*average > 1000:
-        raise ConfigError(f'`frames` ({frames}) times `average` ({average}) is more than 1,000 cells')
+        raise ConfigError(f'`frames` ({frames}) times `average` ({average}) is more than 1,000')
     return _threshold(float(false_alarm), w.tobytes(), hop or len(w)//2, average, frames)
