@@ -12,14 +12,15 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
+from .files import workplace
+
 # %% ../../nbs/core/06_runs.ipynb #86212308
 def _point(link, path):
     "Make or turn the symbolic link `link` to its neighbour `path`."
-    new = link.with_name(f'.{link.name}.{os.getpid()}')
-    new.unlink(missing_ok=True)
-    try: new.symlink_to(path.name, target_is_directory=True)
-    except OSError: return # a file system without links: the date in the name has to do
-    os.replace(new, link)
+    with workplace(link) as place:
+        try: (place/'link').symlink_to(path.name, target_is_directory=True)
+        except OSError: return # a file system without links: the date in the name has to do
+        os.replace(place/'link', link)
 
 # %% ../../nbs/core/06_runs.ipynb #97e8785e
 class RunFolder:

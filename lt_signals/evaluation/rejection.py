@@ -6,21 +6,17 @@
 __all__ = ['adjust_evidence', 'usual_scores', 'OpenPredictions', 'Usual', 'Rejector', 'evaluate_rejection']
 
 # %% ../../nbs/evaluation/13_rejection.ipynb #3dced794
-import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from fastcore.basics import patch
-from safetensors import safe_open, SafetensorError
-from safetensors.torch import save as safetensors_bytes
 from torch import nn, Tensor
 
 from ..core.counts import class_groups, class_prior
-from ..core.errors import ConfigError, LTSError
-from ..core.files import write_atomically
+from ..core.errors import ConfigError, LTSError, SignalFileError
+from ..core.tensor_files import read_tensors, write_tensors
 from ..data.unknown import openness
 from .evidence import collect_evidence, create_open_score, Evidence
 from .open_measures import (open_set_analysis, open_set_curves, oscr,
@@ -177,19 +173,17 @@ def save(self:Rejector,
     data = {k: getattr(self.fitted, k) for k in ('shift', 'mean', 'std')}
     data |= {f'known.{k}': v for k,v in self.fitted.known.items()}
     data |= {f'stats.{k}': v for k,v in self.score.stored().items()}
-    data = {k: v.detach().cpu().contiguous() for k,v in data.items()}
-    write_atomically(path, safetensors_bytes(data, dict(rejector=json.dumps(facts))))
+    write_tensors(path, data, 'rejector', facts)
 
 # %% ../../nbs/evaluation/13_rejection.ipynb #5f21b6a2
+_facts = {'score': str, 'threshold': float, 'classes': ([str], None)}
+
 def _read(path):
     "Facts and tensors of a stored rejector."
-    if not Path(path).is_file():
-        raise LTSError(f'{path}: there is no such file; train with openset.score=knn, say')
-    try:
-        with safe_open(path, 'pt') as f:
-            return json.loads(f.metadata()['rejector']), {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, OSError, LookupError, ValueError, TypeError) as e:
-        raise LTSError(f'{path}: not a stored rejector ({e})') from None
+    data, facts = read_tensors(path, 'rejector', _facts, 'train with openset.score=knn, say.')
+    if lost := [k for k in ('shift', 'mean', 'std') if k not in data]:
+        raise SignalFileError(path, 'is missing.', field=lost[0], remedy='train again.')
+    return facts, data
 
 # %% ../../nbs/evaluation/13_rejection.ipynb #4fddcd82
 def _known_again(usual, model):

@@ -85,16 +85,21 @@ def _blocks_of(store, rows, batch_size):
         yield i,store.take(i)
 
 # %% ../../nbs/explain/10_perturbed.ipynb #bfe9368y
+def _write_png(file, image):
+    "Write an image whole or not at all; without `atomic_path`, which is slow for so many."
+    part = file.with_name(f'.{file.name}.part')
+    try:
+        Image.fromarray(image).save(part, 'png', compress_level=1)
+        os.replace(part, file)
+    finally: part.unlink(missing_ok=True)
+
 def _write_pngs(folder, blocks, name):
     "Write images beside what is in the folder."
     folder.mkdir(parents=True, exist_ok=True)
     for rows,x in blocks:
         if x.shape[1] > 1: raise LTSError('a PNG image has one channel; write to `out` with .h5')
         for i,image in zip(rows, (x[:, 0].clamp(0, 1)*65535).round().int().cpu().numpy()):
-            file = folder/f'{i:07d}_{name}.png'
-            part = file.with_name(f'.{file.name}.part') # replaced without `fsync`: they are many
-            Image.fromarray(image.astype(np.uint16)).save(part, 'png', compress_level=1)
-            os.replace(part, file)
+            _write_png(folder/f'{i:07d}_{name}.png', image.astype(np.uint16))
 
 # %% ../../nbs/explain/10_perturbed.ipynb #30302f89
 def _pngs_there(folder, name):

@@ -6,18 +6,15 @@
 __all__ = ['noise_schedule', 'SignalDiffusion']
 
 # %% ../../nbs/models/16_diffusion.ipynb #fe171a72
-import json, math
-from pathlib import Path
+import math
 
 import torch
 from fastcore.basics import patch
-from safetensors import safe_open
-from safetensors.torch import save as safetensors_bytes
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
-from ..core.files import write_atomically
 from ..core.random import torch_stream
+from ..core.tensor_files import read_tensors, write_tensors
 from .denoisers import denoisers
 
 # %% ../../nbs/models/16_diffusion.ipynb #44dc6ccx
@@ -269,8 +266,7 @@ def save(self:SignalDiffusion,
     path, # File, `.safetensors`
 ):
     "Save the model atomically."
-    state = {k: v.detach().cpu().contiguous() for k,v in self.state_dict().items()}
-    write_atomically(path, safetensors_bytes(state, {'SignalDiffusion': json.dumps(self.config)}))
+    write_tensors(path, self.state_dict(), 'SignalDiffusion', self.config)
 
 # %% ../../nbs/models/16_diffusion.ipynb #70ce25cx
 @patch(cls_method=True)
@@ -278,15 +274,11 @@ def load(cls:SignalDiffusion,
     path, # File that `save` wrote
 ): # `SignalDiffusion` on the CPU, in evaluation mode
     "The model in a file."
-    if not Path(path).is_file(): raise LTSError(f'{path}: there is no such diffusion model')
+    state, config = read_tensors(path, 'SignalDiffusion', absent='train with the stage diffusion.')
     try:
-        with safe_open(path, 'pt') as f:
-            config = (f.metadata() or {}).get(cls.__name__)
-            state = {k: f.get_tensor(k) for k in f.keys()}
-    except Exception as e: raise LTSError(f'{path}: not a safetensors file ({e})') from None
-    if config is None:
-        raise LTSError(f'{path}: weights of something else than a `SignalDiffusion`, whose `save` '
-                       'writes such files')
-    model = cls(**json.loads(config))
-    model.load_state_dict(state)
+        model = cls(**config)
+        model.load_state_dict(state)
+    except (TypeError, ValueError, RuntimeError):
+        raise LTSError(f'{path}: not what `SignalDiffusion.save` of this version writes; '
+                       'train again') from None
     return model.eval()

@@ -7,7 +7,6 @@ __all__ = ['layouts', 'SetPlan', 'write_rml2018', 'write_split_hdf5', 'write_rml
 
 # %% ../../nbs/synth/08_layouts.ipynb #7ec968c2
 import json, math, pickle, shutil
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 
 from ..core.console import with_progress
 from ..core.errors import LTSError
-from ..core.files import atomic_path
+from ..core.files import atomic_folder, atomic_path
 from ..core.registry import Registry
 from ..io.rml2018 import rml2018_classes
 from .channel import Channel
@@ -137,19 +136,6 @@ def _check_target(path, plan, overwrite):
         raise LTSError(f'`path`: the set takes {need/1e9:.1f} GB, and {free/1e9:.1f} GB are free; '
                        'lower `n_per`, or name fewer classes or SNRs')
 
-# %% ../../nbs/synth/08_layouts.ipynb #3d0d7d7x
-@contextmanager
-def _part_folder(path):
-    "As `atomic_path`, for a folder."
-    part = path.with_name(f'.{path.name}.part')
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
-        yield part
-        if path.exists(): shutil.rmtree(path)
-        part.rename(path)
-    finally: shutil.rmtree(part, ignore_errors=True)
-
 # %% ../../nbs/synth/08_layouts.ipynb #65402de1
 def write_modulations(
     path, # File, or folder for split_hdf5
@@ -173,6 +159,6 @@ def write_modulations(
     about = json.dumps(dict(seed=seed, channel=asdict(channel or Channel())))
     total = len(plan.classes)*len(plan.snrs_db)*math.ceil(plan.n_per/frame_batch_size(device))
     batches = with_progress(batches, total, progress)
-    with (_part_folder if layout == 'split_hdf5' else atomic_path)(path) as part:
+    with (atomic_folder if layout == 'split_hdf5' else atomic_path)(path) as part:
         write(part, plan, batches, about)
     return plan

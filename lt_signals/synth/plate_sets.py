@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..core.console import with_progress
 from ..core.errors import LTSError
-from ..core.files import digest, keep_settings, write_atomically
+from ..core.files import atomic_folder, digest, keep_settings
 from ..core.random import seed_stream
 from ..io.defect_masks import MaskRuns, runs_to_text
 from ..io.defects import DefectStore
@@ -103,10 +103,13 @@ def write_plates(
     if _is_written(folder, settings): return folder
     def write(i):
         plate,runs = draw_plate(seed, i, y[i], size, contrast, clutter)
-        Image.fromarray(plate).save(folder/f'train_images/{i:06d}.jpg', quality=quality)
+        Image.fromarray(plate).save(part/f'train_images/{i:06d}.jpg', quality=quality)
         return _table_rows(f'{i:06d}.jpg', *runs)
-    rows = [r for rows in _in_threads(write, len(y), progress) for r in rows]
-    write_atomically(folder/'train.csv', '\n'.join(['ImageId,ClassId,EncodedPixels', *rows, '']))
+    with atomic_folder(folder) as part:
+        keep_settings(part/'plates.json', settings)
+        (part/'train_images').mkdir()
+        rows = [r for rows in _in_threads(write, len(y), progress) for r in rows]
+        (part/'train.csv').write_text('\n'.join(['ImageId,ClassId,EncodedPixels', *rows, '']))
     return folder
 
 # %% ../../nbs/synth/13_plate_sets.ipynb #f7ca7901
@@ -118,8 +121,7 @@ def _table_rows(name, k, start, length):
 def _is_written(folder, settings):
     "Whether the collection is there already; an error where something else is."
     note = folder/'plates.json'
-    if not note.is_file() and folder.exists() and any(folder.iterdir()):
+    if note.is_file(): keep_settings(note, settings)
+    elif folder.exists() and any(folder.iterdir()):
         raise LTSError(f'`folder`: {folder} is not empty; choose another one')
-    keep_settings(note, settings)
-    (folder/'train_images').mkdir(exist_ok=True)
     return (folder/'train.csv').is_file()

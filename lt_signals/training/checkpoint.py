@@ -7,7 +7,7 @@ __all__ = ['save_state', 'plain', 'load_state', 'rng_state', 'set_rng_state', 's
            'save_weights', 'read_weights', 'load_weights']
 
 # %% ../../nbs/training/03_checkpoint.ipynb #cc4b43ae
-import io, random, time
+import io, random, time, zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +15,24 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.tracker import TrackerCallback
 from fastai.torch_core import to_device
-from safetensors.torch import load_file, save as safetensors_bytes
 from torch import nn, Tensor
 
-from ..core.errors import ConfigError, LTSError
+from ..core.errors import ConfigError, LTSError, warn_file
 from ..core.files import write_atomically
+from ..core.tensor_files import read_tensors, state_digest, write_tensors
 from .calibrated import match_head
 
 # %% ../../nbs/training/03_checkpoint.ipynb #9c93d53e
+_digest_name = 'archive/sha256' # beside the records of `torch.save`, which does not look at it
+
 def save_state(
     state:dict, # Tensors, numbers, strings, and lists and dicts of them
     path, # File to make or replace
 ):
-    "Save a state atomically, in a form that loads with `weights_only=True`."
-    buffer = io.BytesIO()
-    torch.save(plain(state), buffer)
+    "Save a state atomically, with a digest, in a form that loads with `weights_only=True`."
+    state, buffer = plain(state), io.BytesIO()
+    torch.save(state, buffer)
+    with zipfile.ZipFile(buffer, 'a') as z: z.writestr(_digest_name, state_digest(state))
     write_atomically(path, buffer.getbuffer())
 
 # %% ../../nbs/training/03_checkpoint.ipynb #89ccf8bc
@@ -45,15 +48,27 @@ def plain(o):
                    f'got {type(o).__name__}')
 
 # %% ../../nbs/training/03_checkpoint.ipynb #89ccf8bx
+def _check_digest(path, state):
+    "Refuse a state that has changed since it was written."
+    with zipfile.ZipFile(path) as z:
+        said = z.read(_digest_name) if _digest_name in z.namelist() else None
+    if said is None: warn_file(path, 'carries no digest, so that damage would go unseen.')
+    elif said.decode('latin1') != state_digest(state): raise ValueError('changed since it was written')
+
 def load_state(
     path, # File that `save_state` wrote
 ) -> dict: # The state, tensors on the CPU
     "Load a state; nothing in the file can run code."
-    try: return torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError: raise LTSError(f'{path}: there is no such checkpoint') from None
+    if not Path(path).is_file(): raise LTSError(f'{path}: there is no such checkpoint')
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        _check_digest(path, state)
     except Exception as e:
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise LTSError(f'{path}: not a checkpoint of tensors and numbers ({reason})') from None
+        reason = str(e).splitlines()[0][:200] if str(e) else 'its form is not known'
+        raise LTSError(f'{path}: not a checkpoint of tensors and numbers ({reason}); copy it from '
+                       'its source again, or train again') from None
+    if isinstance(state, dict): return state
+    raise LTSError(f'{path}: not a checkpoint: it holds no names')
 
 # %% ../../nbs/training/03_checkpoint.ipynb #8dbe4bbf
 def rng_state() -> dict: # Tensors and numbers
@@ -201,9 +216,8 @@ def save_weights(
 ):
     "Save weights and buffers atomically, without anything that could run code."
     state = _module_of(learn_or_model).state_dict()
-    state = {k: v.detach().cpu().contiguous().clone() for k,v in state.items()}
-    if Path(path).suffix == '.safetensors': write_atomically(path, safetensors_bytes(state))
-    else: save_state(state, path)
+    if Path(path).suffix == '.safetensors': write_tensors(path, state)
+    else: save_state({k: v.detach().cpu() for k,v in state.items()}, path)
 
 # %% ../../nbs/training/03_checkpoint.ipynb #5931cccy
 def read_weights(
@@ -212,9 +226,7 @@ def read_weights(
     "Weights by name, from safetensors or a plain `state_dict`."
     path = Path(path)
     if not path.is_file(): raise LTSError(f'{path}: there is no such file of weights')
-    if path.suffix != '.safetensors': return load_state(path)
-    try: return load_file(path)
-    except Exception as e: raise LTSError(f'{path}: not a safetensors file ({e})') from None
+    return read_tensors(path)[0] if path.suffix == '.safetensors' else load_state(path)
 
 # %% ../../nbs/training/03_checkpoint.ipynb #931e72bc
 def load_weights(

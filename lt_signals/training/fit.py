@@ -17,6 +17,7 @@ from fastai.torch_core import num_distrib, rank_distrib
 from fastcore.basics import patch
 from torch import nn
 
+from ..core.checked_json import check_shape, parse_json, to_json
 from ..core.errors import ConfigError, LTSError
 from ..core.files import check_settings, digest
 from ..core.random import seed_stream, setup_seed
@@ -98,8 +99,8 @@ class RunState:
         res:dict, # Results of a stage, JSON-able
     ):
         "Note a finished stage."
-        self.results.append(json.loads(json.dumps(res)))
-        self.texts['results'] = json.dumps(self.results)
+        self.results.append(json.loads(to_json(res)))
+        self.texts['results'] = to_json(self.results)
 
 # %% ../../nbs/training/12_fit.ipynb #160bf71e
 @patch
@@ -112,6 +113,11 @@ def save(self:RunState,
     save_state(dict(version=self.version, fit=fit, model={} if fit else model.state_dict(),
                     **self.texts), self.file)
 
+# %% ../../nbs/training/12_fit.ipynb #e89596a2
+_fit_shape = dict(epoch=int, train_iter=int, model=dict, opt=dict, loss=dict, scaler=dict, rng=dict,
+                  loader_rng=list, recorder=dict, callbacks=list)
+_state_shape = dict(version=int, settings=str, results=str, model=dict, fit=(_fit_shape, None))
+
 # %% ../../nbs/training/12_fit.ipynb #ee7a962x
 @patch
 def load(self:RunState) -> dict: # The checkpoint, or None where there is none
@@ -119,12 +125,12 @@ def load(self:RunState) -> dict: # The checkpoint, or None where there is none
     if self.file is None: raise ConfigError('`resume` needs the `path` of the checkpoints')
     if not self.file.exists(): return None
     state = load_state(self.file)
-    if not {'version', 'settings', 'results', 'model', 'fit'} <= set(state):
-        raise LTSError(f'{self.file}: not the checkpoint of a run')
-    check_settings(json.loads(state['settings']), self.settings, self.file,
+    check_shape(state, _state_shape, self.file)
+    texts = {k: parse_json(state[k].encode('utf-8', 'replace'), self.file, shape, field=k)
+             for k,shape in dict(settings=dict, results=[{'name': str, 'rows': dict}]).items()}
+    check_settings(texts['settings'], self.settings, self.file,
                    'Resume with the same settings, or start anew with `resume=False`.')
-    self.texts['results'] = state['results']
-    self.results = json.loads(state['results'])
+    self.texts['results'], self.results = state['results'], texts['results']
     return state
 
 # %% ../../nbs/training/12_fit.ipynb #aac7229c

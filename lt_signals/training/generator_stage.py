@@ -18,13 +18,12 @@ import pandas as pd
 import torch
 from fastai.torch_core import num_distrib
 from fastcore.basics import patch
-from safetensors.torch import load_file, save as safetensors_bytes
 from torch import nn, Tensor
 
 from ..core.config import check_ranges, opt
 from ..core.device import evaluating
 from ..core.errors import ConfigError, LTSError
-from ..core.files import write_atomically
+from ..core.tensor_files import read_tensors, write_tensors
 from ..data.dataloaders import SignalDataLoaders
 from ..data.loaders import resample, SignalItems
 from ..data.mixed import mixed_loader
@@ -322,7 +321,7 @@ def _keep(self:DiffusionStage, path, diffusion, x, y):
     "Write the generator and its signals into the folder `path`, if there is one."
     if path is None: return
     diffusion.save(Path(path)/f'{self.name}.safetensors')
-    write_atomically(self._file(path), safetensors_bytes(dict(x=x.contiguous(), labels=y)))
+    write_tensors(self._file(path), dict(x=x, labels=y), 'signals')
 
 # %% ../../nbs/training/14_generator_stage.ipynb #801b0f1f
 @patch
@@ -346,10 +345,7 @@ def restore(self:DiffusionStage,
     results:dict, # What the stage gave; the signals themselves are in a file beside
 ):
     "Put the signals that were kept into the training loader of a resumed run."
-    file = self._file(ctx.path)
-    try: kept = load_file(file)
-    except Exception as e:
-        raise LTSError(f'{file}: cannot go on without the generated signals ({e})') from None
+    kept, _ = read_tensors(self._file(ctx.path), 'signals', absent='start the run anew.')
     ctx.train_on(mixed_loader(ctx.dls.train, kept['x'], kept['labels']))
 
 # %% ../../nbs/training/14_generator_stage.ipynb #3fca6d48

@@ -6,7 +6,7 @@
 __all__ = ['write_image_file', 'is_written', 'write_constellations']
 
 # %% ../../nbs/views/01_constellation_folders.ipynb #63858d8f
-import json, os, shutil
+import json
 from pathlib import Path
 
 import h5py
@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..core.console import with_progress
 from ..core.errors import file_errors, LTSError
-from ..core.files import atomic_path, check_settings, write_atomically
+from ..core.files import atomic_folder, atomic_path, check_settings, write_atomically
 from ..io.constellation_files import (hdf5_image_settings, list_png, read_image_settings,
                                                select_images, settings_file)
 from ..io.signal_store import SignalStore
@@ -74,13 +74,10 @@ def _write_folder(folder, blocks, n):
     if folder.is_dir():
         if (have := len(list_png(folder))) == n: return
         raise LTSError(f'`out`: {folder} holds {have} of {n} images; delete it: it is made again')
-    part = folder.with_name(f'.{folder.name}.part')
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for rows,images in blocks:
-        for i,image in zip(rows, images):
-            Image.fromarray(image[0]).save(part/f'{i:07d}.png', compress_level=1)
-    os.replace(part, folder)
+    with atomic_folder(folder) as part:
+        for rows,images in blocks:
+            for i,image in zip(rows, images):
+                Image.fromarray(image[0]).save(part/f'{i:07d}.png', compress_level=1)
 
 # %% ../../nbs/views/01_constellation_folders.ipynb #717f278d
 def write_image_file(
