@@ -123,10 +123,12 @@ def read_json(
 ): # What it holds
     "Read a JSON file, and check it."
     path = Path(path)
-    if not path.exists(): raise SignalFileError(path, 'does not exist.', remedy=absent)
-    if not path.is_file(): raise SignalFileError(path, 'is no file.', remedy=absent)
     try:
+        if path.exists() and not path.is_file(): # a pipe would never end
+            raise SignalFileError(path, 'is no file.', remedy=absent)
         with open(path, 'rb') as f: raw = f.read(most + 1)
+    except FileNotFoundError:
+        raise SignalFileError(path, 'does not exist.', remedy=absent) from None
     except OSError as e:
         raise SignalFileError(path, f'cannot be read ({e.strerror}).', remedy=remedy) from None
     if len(raw) > most:

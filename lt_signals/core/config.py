@@ -65,7 +65,7 @@ def nested(
     d, # Mapping with dotted names, nested or both; a dataclass instance; an OmegaConf configuration
 ) -> dict: # Nested dictionaries
     "Turn {'a.b': 1} into {'a': {'b': 1}}, and a configuration into dictionaries."
-    if OmegaConf.is_config(d): d = OmegaConf.to_container(d)
+    if OmegaConf.is_config(d): d = OmegaConf.to_container(d, resolve=True)
     res = {}
     for k,v in (asdict(d) if is_dataclass(d) else d).items():
         *heads, last = str(k).split('.')
@@ -103,6 +103,14 @@ def check_names(
         sub = known[k].type
         if is_dataclass(sub) and isinstance(v, dict): check_names(v, sub, f'{prefix}{k}.')
 
+# %% ../../nbs/core/05_config.ipynb #54f41152
+def _no_interpolation(d, at=''):
+    "Refuse texts that OmegaConf would look up: environment variables do not belong in a stored file."
+    for k,v in d.items() if isinstance(d, dict) else enumerate(d):
+        if isinstance(v, (dict, list, tuple)): _no_interpolation(v, f'{at}{k}.')
+        elif isinstance(v, str) and ('${' in v or v == '???'):
+            raise ConfigError(f'`{at}{k}` ({v!r}) is looked up elsewhere; write the value itself')
+
 # %% ../../nbs/core/05_config.ipynb #1352966z
 def make_config(
     *args, # Mappings (nested, or with dotted names) or configurations, merged into the defaults in turn
@@ -113,11 +121,14 @@ def make_config(
     conf = OmegaConf.structured(cls)
     for d in map(nested, (*args, kwargs)):
         check_names(d, cls)
+        _no_interpolation(d)
         try: conf = OmegaConf.merge(conf, d)
         except OmegaConfBaseException as e:
             key = getattr(e, 'full_key', '') or 'configuration'
             raise ConfigError(f'`{key}`: {str(e).splitlines()[0]}') from None
-    cfg = OmegaConf.to_object(conf)
+    try: cfg = OmegaConf.to_object(conf)
+    except OmegaConfBaseException as e:
+        raise ConfigError(f'the configuration: {str(e).splitlines()[0]}') from None
     check_ranges(cfg)
     return cfg
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from .checked_json import parse_json
+from .checked_json import check_shape, parse_json
 from .errors import SignalFileError, warn_file
 from .files import write_atomically
 
@@ -52,9 +52,9 @@ def write_tensors(
 ):
     "Write tensors atomically, with a digest."
     state = {k: v.detach().cpu().contiguous().clone() for k,v in tensors.items()}
-    text = json.dumps(facts or {})
-    note = {'format': 'pt', kind: text, 'sha256': state_digest([kind, text, state])}
-    write_atomically(path, safetensors_bytes(state, note))
+    facts = json.loads(json.dumps(facts or {}))
+    note = dict(sha256=state_digest([kind, facts, state]), facts=facts)
+    write_atomically(path, safetensors_bytes(state, {kind: json.dumps(note)}))
 
 # %% ../../nbs/core/11_tensor_files.ipynb #e76d6894
 _train_again = 'copy it from its source again, or train again.'
@@ -68,6 +68,15 @@ def _read_all(path):
     except Exception as e: why = ' '.join(str(e).split())[:120]
     raise SignalFileError(path, f'is not a safetensors file ({why}).', remedy=_train_again)
 
+def _checked(path, kind, note, state):
+    "The facts of a file, whose digest must be right; one that has none is warned about."
+    if not isinstance(note, dict) or not {'sha256', 'facts'} & set(note):
+        warn_file(path, 'carries no digest, so that damage would go unseen.')
+        return note
+    check_shape(note, dict(sha256=str, facts=dict), path, _train_again, kind)
+    if note['sha256'] == state_digest([kind, note['facts'], state]): return note['facts']
+    raise SignalFileError(path, 'has changed since it was written.', remedy=_train_again)
+
 # %% ../../nbs/core/11_tensor_files.ipynb #4dc1a67d
 def read_tensors(
     path, # File that `write_tensors` wrote, or any other of safetensors
@@ -78,12 +87,11 @@ def read_tensors(
     "Read tensors; a file that was changed since it was written is refused."
     if not Path(path).is_file(): raise SignalFileError(path, 'does not exist.', remedy=absent)
     note, state = _read_all(path)
-    text = note.get(kind, '{}')
-    if 'sha256' not in note:
-        warn_file(path, 'carries no digest, so that damage would go unseen.')
-    elif kind not in note:
-        held = ', '.join(k for k in note if k not in ('sha256', 'format')) or 'nothing that is known'
-        raise SignalFileError(path, f'holds {held}, not {kind}.', remedy='name another file.')
-    elif note['sha256'] != state_digest([kind, text, state]):
-        raise SignalFileError(path, 'has changed since it was written.', remedy=_train_again)
-    return state, parse_json(text.encode('utf-8', 'replace'), path, shape, _train_again, kind)
+    found = {k: parse_json(v.encode('utf-8', 'replace'), path, object, _train_again, k)
+             for k,v in note.items() if k == kind or v.startswith('{')}
+    if kind not in found and found:
+        raise SignalFileError(path, f'holds {", ".join(found)}, not {kind}.',
+                              remedy='name another file.')
+    facts = _checked(path, kind, found.get(kind, {}), state)
+    check_shape(facts, shape, path, _train_again, kind)
+    return state, facts

@@ -7,15 +7,15 @@ __all__ = ['RunConfig', 'task_section', 'run_sections', 'config_for', 'real_name
            'read_config', 'data_fields', 'any_config']
 
 # %% ../../nbs/tasks/01_config.ipynb #3131f5c3
-import json
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import List, Optional
 
+from ..core.checked_json import check_shape, read_json
 from ..core.config import make_config, nested, opt
-from ..core.errors import ConfigError
-from ..core.registry import load_plugins
+from ..core.errors import ConfigError, LTSError, SignalFileError
+from ..core.registry import load_plugins, unloaded_plugins
 from ..data.dataloaders import DataConfig
 from ..evaluation.sections import EvaluationConfig, OpenSetConfig, VisualizationConfig
 from .task import tasks
@@ -151,13 +151,30 @@ def make_run_config(
                        cls=config_for(task, names))
 
 # %% ../../nbs/tasks/01_config.ipynb #8a8fd6d0
+_stored = {'task?': str, 'stages?': ([str], None), 'plugins?': [str]} # the rest depends on these
+
+def _check_stored(file, d):
+    "Refuse programs of strangers, and what is no field or section of the configuration."
+    if new := unloaded_plugins(d.get('plugins', [])):
+        said = f'names a program, {new[0]!r}, which is not run unasked.'
+        raise SignalFileError(file, said, field='plugins', remedy='where you trust it, '
+                              'call `load_plugins` first, or give the command plugins=[…].')
+    cls = config_for(d.get('task', 'emitter'), d.get('stages'))
+    if odd := sorted(set(d) - {f.name for f in fields(cls)}):
+        raise SignalFileError(file, 'is no field of a run.', field=odd[0], remedy='take it out.')
+    check_shape(d, {f'{f.name}?': dict for f in fields(cls) if is_dataclass(f.type)}, file)
+
+# %% ../../nbs/tasks/01_config.ipynb #0b2d6bd5
 def read_config(
     run, # `RunFolder`
 ): # The configuration of the run, as `make_run_config` gave it
-    "The configuration that a run was started with."
-    try: return make_run_config(json.loads(run.config.read_text('utf-8')))
-    except json.JSONDecodeError as e:
-        raise ConfigError(f'{run.config}: the configuration is not JSON: {e}') from None
+    "The configuration that a run was started with; programs that it names must be loaded before."
+    d = read_json(run.config, _stored, absent='name the folder of a run.')
+    try:
+        _check_stored(run.config, d)
+        return make_run_config(d)
+    except SignalFileError: raise
+    except LTSError as e: raise ConfigError(f'{run.config}: {e}') from None
 
 # %% ../../nbs/tasks/01_config.ipynb #174e95ca
 _source = ('path', 'format', 'options', 'path_test', 'val_ratio', 'test_ratio', 'group', 'stratify',
