@@ -14,8 +14,9 @@ from fastcore.meta import delegates
 
 from ..core.errors import copy_again, file_errors, SignalFileError
 from .child_process import ask_child
+from .layouts import selections, signals_first, to_nct
 from .readers import readers
-from .sources import ArraySource, check_inside, MappedSource, SignalSource, to_nct
+from .sources import ArraySource, check_inside, MappedSource, SignalSource
 from .tables import (largest_ratio, NamedArrays, ragged_source, rate_keys, table_source,
                                   too_large_error)
 
@@ -81,38 +82,57 @@ def _runs(
 
 # %% ../../nbs/io/09_hdf5.ipynb #efbb23d9
 class ChunkedSource(SignalSource):
-    "Rows of a chunked HDF5 dataset; the file is opened when needed, in each process anew."
+    "Signals of a chunked HDF5 dataset; the file is opened when needed, in each process anew."
     def __init__(self,
         path, # The file
         key:str, # The dataset
-        shape:tuple, # Shape with the sample axis first
+        shape:tuple, # Shape; that of the transposed array with `matlab`
         dtype, # Type as stored
-        chunk_rows:int, # Samples in a chunk
+        chunks:tuple, # Shape of a chunk, its axes as those of `shape`
         matlab:bool=False, # Axes are stored in reverse order, as MATLAB does
-        layout:str='auto', # 'auto', 'nct' or 'ntc'
+        layout:str='auto', # 'auto' or one of `layouts`
+        **evidence, # `n_labels`, `part` and `columns`, as for `find_layout`
     ):
         self.path,self.key,self.field,self.matlab,self._open = path,key,key,matlab,None
-        self._raw = (tuple(shape[1:]), np.dtype(dtype))
-        ArraySource._describe(self, shape, np.dtype(dtype), layout)
-        self.finite = False
-        row_bytes = max(1, math.prod(shape[1:])*np.dtype(dtype).itemsize)
-        self._gap,self._most = max(chunk_rows, 2**16//row_bytes), max(chunk_rows, 2**25//row_bytes)
+        ArraySource._describe(self, shape, np.dtype(dtype), layout, **evidence)
+        self.finite,axis = False,self.reading.axis('n')
+        row_bytes = max(1, math.prod(shape)*np.dtype(dtype).itemsize//self.n)
+        rows = 1 if axis is None else chunks[axis]
+        self._gap,self._most = max(rows, 2**16//row_bytes), max(rows, 2**25//row_bytes)
+        self.close()
+
+    def _block(self, reading, rows, start, count):
+        "Some time steps of a run of signals, as stored, signals first."
+        ds,parts = self._dataset(),[]
+        for where in selections(reading, rows, start, count):
+            parts.append(ds[where[::-1]].T if self.matlab else ds[where])
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts, reading.axis('t'))
+        return signals_first(whole, reading)
+
+    def _peek(self, reading):
+        "The first signals as another reading has them."
+        block = self._block(reading, slice(0, 32), 0, min(reading.length, 2**11))
+        return to_nct(block, reading.inner)
 
     def read(self,
         rows:np.ndarray, # int64 (k,), sorted and unique
     ) -> np.ndarray: # float32 (k, n_channels, length)
         "Fetch rows in few long reads."
-        ds,shape,dtype = self._dataset(),*self._raw
-        raw = np.empty((len(rows), *shape), dtype)
+        out,r = np.empty((len(rows), self.n_channels, self.length), np.float32),self.reading
         for a,b in _runs(rows, self._gap, self._most):
-            first,end = rows[a],rows[b-1] + 1
-            block = ds[..., first:end].T if self.matlab else ds[first:end]
-            raw[a:b] = block if end - first == b - a else block[rows[a:b] - first]
-        return to_nct(raw, self.layout)
+            first,end = int(rows[a]),int(rows[b-1]) + 1
+            block = self._block(r, slice(first, end), 0, self.length)
+            out[a:b] = to_nct(block if end - first == b - a else block[rows[a:b] - first], r.inner)
+        return out
+
+    def read_part(self, row, start, count):
+        "Read the part only."
+        block = self._block(self.reading, slice(row, row + 1), start, count)
+        return to_nct(block, self.reading.inner)[0]
 
     def _dataset(self):
         if self._open is None or self._open[0] != os.getpid():
-            f = h5py.File(self.path, 'r')
+            f = h5py.File(self.path, 'r', rdcc_nbytes=2**24)
             self._open = os.getpid(), f, hdf5_dataset(f, self.key, self.path)
         return self._open[2]
 
@@ -208,15 +228,15 @@ def _load_cells(ds, path, name):
             for r in ds[()].T.ravel()]
 
 # %% ../../nbs/io/09_hdf5.ipynb #165e113f
-def _whole_source(ds, path, name, layout):
+def _whole_source(ds, path, name, layout, **evidence):
     "The source of a dataset that lies in one piece, mapped into memory where its bytes are plain."
     matlab,offset = _is_matlab(ds),ds.id.get_offset()
     if offset is None or not _is_plain(ds):
-        return ArraySource(ds[()].T if matlab else ds[()], layout, path, name)
+        return ArraySource(ds[()].T if matlab else ds[()], layout, path, name, **evidence)
     shape,order = (ds.shape[::-1], 'F') if matlab else (ds.shape, 'C')
     crc = _attribute(ds, 'crc32')
     return MappedSource(path, ds.dtype, shape, offset, order, layout, name,
-                        None if crc is None else int(crc))
+                        None if crc is None else int(crc), **evidence)
 
 # %% ../../nbs/io/09_hdf5.ipynb #68de5142
 def _is_plain(ds):
@@ -224,11 +244,11 @@ def _is_plain(ds):
     return ds.id.get_type().get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.COMPOUND)
 
 # %% ../../nbs/io/09_hdf5.ipynb #849350d4
-def _chunked_source(ds, path, name, layout):
+def _chunked_source(ds, path, name, layout, **evidence):
     "The source of a dataset that lies in chunks."
-    matlab = _is_matlab(ds)
-    shape,rows = (ds.shape[::-1], ds.chunks[-1]) if matlab else (ds.shape, ds.chunks[0])
-    return ChunkedSource(path, name, shape, ds.dtype, rows, matlab, layout)
+    turn = slice(None, None, -1 if _is_matlab(ds) else 1)
+    return ChunkedSource(path, name, ds.shape[turn], ds.dtype, ds.chunks[turn], _is_matlab(ds),
+                         layout, **evidence)
 
 # %% ../../nbs/io/09_hdf5.ipynb #bbe4fdfx
 def hdf5_source(
