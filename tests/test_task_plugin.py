@@ -104,10 +104,12 @@ import json, sys
 from lt_signals.core.runs import RunFolder
 from lt_signals.data.loaders import SignalDL
 from lt_signals.evaluation.predictions import predict
+from lt_signals.core.registry import load_plugins
 from lt_signals.runs.results import load_run, open_run
 from lt_signals.tasks.config import read_config
 from lt_signals.tasks.task import tasks
-model, dl, results = open_run(sys.argv[1], 'cpu')
+load_plugins(sys.argv[2:])
+model, dl, results = open_run(sys.argv[1], "cpu")
 said = tasks.create('tones').decode(read_config(RunFolder(sys.argv[1])), results, predict(model, dl).logits)
 right = (said.tones.to_numpy() - 1 == dl.labels).mean()
 print(json.dumps(dict(right=right, overall=results['summary']['stage3']['overall'], ranking=tasks.create('tones').ranking(results))))
@@ -166,8 +168,10 @@ def test_a_wrong_name_is_told_in_one_line(runs):
 
 
 def test_its_network_answers_in_its_words(runs):
-    "The file is imported by what the run has stored."
+    "The file is imported where it is asked for, and not because a run names it."
     status, out, err = python(ASK, runs/'alone_latest')
+    assert status and 'names a program' in err
+    status, out, err = python(ASK, runs/'alone_latest', runs.parent/'tones.py')
     assert status == 0, err[-2000:]
     said = json.loads(out.splitlines()[-1])
     assert said['right'] == pytest.approx(said['overall'])
@@ -176,5 +180,7 @@ def test_its_network_answers_in_its_words(runs):
 
 def test_it_is_summarised_by_its_own_score(runs):
     status, out, err = python(SUMMARIZE, runs/'alone_latest', runs/'killed_latest')
+    assert status and 'names a program' in err and err.count('\n') == 1, err
+    status, out, err = python(SUMMARIZE, runs/'alone_latest', runs/'killed_latest', f'plugins=[{runs.parent/"tones.py"}]')
     assert status == 0, err[-2000:]
     assert 'counted' in out

@@ -26,6 +26,7 @@ class SummarizeConfig:
     strict:bool = opt(False, 'stop at a run that cannot be read, instead of skipping it')
     top:int = opt(20, 'rows of the longer tables; 0 shows all', low=0)
     out:Optional[str] = opt(None, 'write <out>.md and <out>.csv')
+    plugins:List[str] = opt([], 'own modules to import first: names, or .py files')
 
 # %% ../../nbs/apps/11_summarize.ipynb #d8a2fc59
 _text = '''Compare runs of lts_train: rankings, loss × sampler, improvement, best configuration.

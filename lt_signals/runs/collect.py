@@ -16,11 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..core.checked_json import check_shape
 from ..core.config import check_names, describe_config, override_text
-from ..core.errors import ConfigError, LTSError
+from ..core.errors import ConfigError, LTSError, SignalFileError
 from ..core.files import digest
 from ..core.runs import RunFolder
 from ..core.tables import flatten
+from .results import as_written, read_results
 from ..tasks.config import (any_config, data_fields, make_run_config, read_config,
                                      run_sections)
 from ..tasks.task import stage_fields, stage_names, tasks
@@ -70,15 +72,6 @@ def check_metric(
     for m in scores:
         if _plain(name) == _plain(m): return m
     raise ConfigError(f'`metric` ({name!r}) must be one of {", ".join(scores)}')
-
-# %% ../../nbs/runs/05_collect.ipynb #a6fca844
-def _read_results(path):
-    "The content of `results.json`, which must be that of a run."
-    res = json.loads(Path(path).read_text(encoding='utf-8'))
-    needed = ('name', 'task', 'seed', 'model', 'loss', 'sampler', 'part', 'split_record', 'stages')
-    lost = [k for k in needed if not isinstance(res, dict) or k not in res]
-    if lost: raise LTSError(f'not the results of a run: it has no {lost[0]!r}')
-    return res
 
 # %% ../../nbs/runs/05_collect.ipynb #b391e005
 _no_effect = ('exp_name', 'out_dir', 'seed', 'device', 'threads', 'resume', 'progress',
@@ -184,13 +177,19 @@ def read_run(
 ) -> list: # A dict per stage
     "The results of a run, stage by stage, each with the configuration that it depends on."
     run = RunFolder(path)
-    res, cfg = _read_results(run.results), _dotted(asdict(read_config(run)))
+    res, cfg = read_results(path), _dotted(asdict(read_config(run)))
+    if res['task'] != cfg['task']:
+        raise SignalFileError(run.results, f'is {res["task"]!r}, and config.json says {cfg["task"]!r}.',
+                              field='task', remedy='put the files of one run together.')
     task, names = tasks.create(res['task']), [s['name'] for s in res['stages']]
     facts = dict(run=run.path.name, split=_fingerprint(res['split_record']), path=str(run.path),
                  **{k: res[k] for k in ('name', 'task', 'seed', 'model', 'loss', 'sampler')})
-    return [dict(facts, **_stage_row(task, res, i), data=_data_of(res, cfg),
-                 config=config_until(cfg, names[:i+1]))
-            for i,s in enumerate(res['stages']) if s['rows']]
+    with as_written(run.results, f'results of task {res["task"]}'):
+        rows = [dict(facts, **_stage_row(task, res, i), data=_data_of(res, cfg),
+                     config=config_until(cfg, names[:i+1]))
+                for i,s in enumerate(res['stages']) if s['rows']]
+    for r in rows: check_shape({k: r.get(k) for k in r['scores']}, {str: (float, None)}, run.results)
+    return rows
 
 # %% ../../nbs/runs/05_collect.ipynb #14b8324b
 def _off(cfg):
@@ -269,15 +268,6 @@ def _named(rows, ignore):
     for d in {r['data'] for r in rows}: _name_methods([r for r in rows if r['data'] == d])
     return [dict(method=r['method'], **_without(r, ('method', 'config'))) for r in rows]
 
-# %% ../../nbs/runs/05_collect.ipynb #2748dbb1
-def _reason(e):
-    "Why a folder could not be read as a run."
-    if isinstance(e, FileNotFoundError):
-        return f'no {Path(e.filename).name}: not finished (go on with resume=true), or not a run'
-    if isinstance(e, LTSError): return str(e)
-    if isinstance(e, KeyError): return f'not the results of a run: it has no {e}'
-    return f'damaged, not JSON: {e}'
-
 # %% ../../nbs/runs/05_collect.ipynb #2748dbbx
 def score_names(
     df:pd.DataFrame, # From `collect_runs`
@@ -303,9 +293,9 @@ def collect_runs(
     rows, skipped = [], {}
     for path in find_runs(paths):
         try: rows += read_run(path)
-        except (LTSError, OSError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as e:
-            if strict: raise LTSError(f'{path}: {_reason(e)}') from None
-            skipped[str(path)] = _reason(e)
+        except (LTSError, OSError) as e:
+            if strict: raise
+            skipped[str(path)] = str(e).replace(f'{path}{os.sep}', '')
     df = pd.DataFrame(_named(rows, tuple(ignore)))
     if not rows: return df, skipped
     return df.astype(dict.fromkeys(score_columns(df), float)), skipped

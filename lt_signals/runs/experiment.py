@@ -6,7 +6,7 @@
 __all__ = ['run_results', 'summary_text', 'check_figures', 'draw_figures', 'run_experiment']
 
 # %% ../../nbs/runs/03_experiment.ipynb #11c6eced
-import json, platform, time
+import platform, time
 from contextlib import contextmanager, ExitStack
 from dataclasses import asdict
 
@@ -15,6 +15,7 @@ import torch
 from fastai.torch_core import num_distrib, rank_distrib
 
 import lt_signals
+from ..core.checked_json import to_json
 from ..core.config import config_to_json
 from ..core.console import is_terminal, quiet
 from ..core.errors import ConfigError
@@ -130,7 +131,7 @@ def _finish(run, ctx, stages, start, ready):
     results['timings'] = dict(data_s=ready-start, **seconds, total_s=time.perf_counter()-start)
     text = summary_text(results)
     write_atomically(run.summary, text + '\n')
-    write_atomically(run.results, json.dumps(results, indent=1))
+    write_atomically(run.results, to_json(results, indent=1))
     log.info(f'\n{text}\n\nresults and figures: {run.path}')
 
 # %% ../../nbs/runs/03_experiment.ipynb #2c139334
