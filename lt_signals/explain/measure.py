@@ -19,7 +19,7 @@ from torch import nn, Tensor
 
 from ..core.console import with_progress
 from ..core.device import evaluating
-from ..core.errors import LTSError
+from ..core.errors import file_errors, LTSError, SignalFileError
 from ..core.files import atomic_path, keep_settings
 from ..data.loaders import SignalDL
 from ..evaluation.multitask import TASKS
@@ -220,7 +220,10 @@ def measure(self:Probe,
 
 # %% ../../nbs/explain/06_measure.ipynb #64d7aadx
 def _read_part(file):
-    with np.load(file) as o: return dict(o)
+    again = 'delete it; it is measured again.'
+    with file_errors(file, remedy=again), np.load(file) as o: part = dict(o)
+    if 'valid' in part: return part
+    raise SignalFileError(file, 'holds no outcomes.', field='valid', remedy=again)
 
 # %% ../../nbs/explain/06_measure.ipynb #8d29c2c7
 def _write_part(folder, start, batches):

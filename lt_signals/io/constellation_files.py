@@ -7,7 +7,7 @@ __all__ = ['settings_file', 'select_images', 'read_image_settings', 'hdf5_image_
            'HDF5Images', 'ConstellationDataset']
 
 # %% ../../nbs/io/24_constellation_files.ipynb #10acc35f
-import json, os
+import os
 from pathlib import Path
 
 import h5py
@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from ..core.checked_json import parse_json, read_json
 from ..core.errors import file_errors, SignalFileError
 from .hdf5 import hdf5_dataset, HDF5Arrays
 from .labels import encode_labels
@@ -73,18 +74,15 @@ def read_image_settings(
     file, # The note `settings_file` of a folder of images
 ) -> dict: # `settings`: how they were made; `images`: how many there are in each folder
     "Read the note beside images; an error where it is damaged."
-    with file_errors(file): o = json.loads(file.read_text('utf-8'))
-    parts = [o.get(k) for k in ('settings', 'images')] if isinstance(o, dict) else [None]
-    if not all(isinstance(v, dict) for v in parts):
-        raise SignalFileError(file, 'holds no settings of images.', remedy='delete it.')
-    return o
+    return read_json(file, {'settings': dict, 'images': {str: int}}, remedy='delete it.')
 
 # %% ../../nbs/io/24_constellation_files.ipynb #d0312773
 def hdf5_image_settings(
     f, # Open HDF5 file of images
 ) -> dict: # How they were made; empty where that is not known
     "The settings in an attribute of an HDF5 file."
-    return json.loads(bytes(f.attrs.get('settings', b'{}')))
+    text = np.asarray(f.attrs.get('settings', b'{}')).tobytes().rstrip(b'\0')
+    return parse_json(text, f.filename, field='settings')
 
 # %% ../../nbs/io/24_constellation_files.ipynb #7faa189x
 def list_png(

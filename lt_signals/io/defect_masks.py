@@ -179,7 +179,9 @@ class BitmapMasks:
 # %% ../../nbs/io/21_defect_masks.ipynb #d388fff4
 def _draw_bitmap(mask, o):
     "Draw an object into a mask, in place."
-    if o['geometryType'] != 'bitmap': raise ValueError(f'a {o["geometryType"]}, not a bitmap')
+    kind = o.get('geometryType', 'drawing without a kind')
+    if kind != 'bitmap': raise ValueError(f'a {kind}, not a bitmap')
+    if 'bitmap' not in o or len(o['bitmap']['origin']) != 2: raise ValueError('no bitmap with a corner')
     (x,y),most = o['bitmap']['origin'], 4*mask.size + 2**16
     png = zlib.decompressobj().decompress(base64.b64decode(o['bitmap']['data']), most)
     with Image.open(io.BytesIO(png)) as image:

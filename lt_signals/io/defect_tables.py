@@ -6,7 +6,7 @@
 __all__ = ['annotation_layouts', 'Annotations', 'read_kaggle', 'read_label_table', 'read_supervisely']
 
 # %% ../../nbs/io/22_defect_tables.ipynb #fa544d29
-import json, re
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..core.checked_json import read_json
 from ..core.errors import file_errors, SignalFileError
 from ..core.registry import Registry
 from .defect_masks import BitmapMasks, MaskRuns, parse_runs
@@ -157,20 +158,23 @@ def _to_numbers(column):
     except ValueError: return column
 
 # %% ../../nbs/io/22_defect_tables.ipynb #f8b2e8f7
+_object = {'classTitle': str, 'geometryType?': str, 'bitmap?': {'origin': [int], 'data': str}}
+
 def _read_objects(file):
     "Size of the image, and class name and object for each object of it."
-    with file_errors(file):
-        o = json.loads(Path(file).read_text('utf-8'))
-        size = int(o['size']['height']), int(o['size']['width'])
-        return size, [(str(v['classTitle']), v) for v in o['objects']]
+    o = read_json(file, {'size': {'height': int, 'width': int}, 'objects': [_object]})
+    size = o['size']['height'], o['size']['width']
+    if not all(1 <= v < 2**15 for v in size):
+        raise SignalFileError(file, f'is {size[1]}×{size[0]} pixels.', field='size',
+                              remedy='annotate images of 1 to 32,767 pixels a side.')
+    return size, [(v['classTitle'], v) for v in o['objects']]
 
 # %% ../../nbs/io/22_defect_tables.ipynb #f8b2e8fx
 def _json_classes(path):
     "Classes in the `meta.json` of the project, or None."
     for file in (path.parent/'meta.json', path.parent.parent/'meta.json'):
         if file.is_file():
-            with file_errors(file):
-                return [c['title'] for c in json.loads(file.read_text('utf-8'))['classes']]
+            return [c['title'] for c in read_json(file, {'classes': [{'title': str}]})['classes']]
 
 # %% ../../nbs/io/22_defect_tables.ipynb #f8b2e8fy
 def _pair_up(path, files, images):
