@@ -43,9 +43,10 @@ def _allowed(f):
 def _is_allowed(f, value):
     "Whether one value lies in the range of a field, and among its choices."
     low, high, choices = (f.metadata.get(k) for k in ('low', 'high', 'choices'))
-    if choices is not None: return value in choices
-    if low is None and high is None: return True
-    return (low is None or value >= low) and (high is None or value <= high)
+    try:
+        if choices is not None: return value in choices
+        return (low is None or value >= low) and (high is None or value <= high)
+    except TypeError: return False # a list among the values of a list
 
 # %% ../../nbs/core/05_config.ipynb #f02d5031
 def check_ranges(
