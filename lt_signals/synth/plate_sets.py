@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..core.console import with_progress
 from ..core.errors import LTSError
-from ..core.files import atomic_folder, digest, keep_settings
+from ..core.files import atomic_folder, clear_leftovers, digest, keep_settings
 from ..core.random import seed_stream
 from ..io.defect_masks import MaskRuns, runs_to_text
 from ..io.defects import DefectStore
@@ -124,4 +124,5 @@ def _is_written(folder, settings):
     if note.is_file(): keep_settings(note, settings)
     elif folder.exists() and any(folder.iterdir()):
         raise LTSError(f'`folder`: {folder} is not empty; choose another one')
+    clear_leftovers(folder)
     return (folder/'train.csv').is_file()

@@ -16,7 +16,8 @@ from PIL import Image
 
 from ..core.console import with_progress
 from ..core.errors import file_errors, LTSError
-from ..core.files import atomic_folder, atomic_path, check_settings, write_atomically
+from ..core.files import (atomic_folder, atomic_path, check_settings, clear_leftovers,
+                                   write_atomically)
 from ..io.constellation_files import (hdf5_image_settings, list_png, read_image_settings,
                                                select_images, settings_file)
 from ..io.signal_store import SignalStore
@@ -54,7 +55,7 @@ def _open_folder(path, settings, counts):
         old = read_image_settings(file)
         check_settings(old['settings'], settings, path, _other_place)
         planned = old['images']
-    elif path.exists() and any(path.iterdir()):
+    elif path.exists() and any(p.name[0] != '.' for p in path.iterdir()):
         raise LTSError(f'`out`: {path} is not empty and has no {settings_file}; '
                        'choose another folder')
     text = json.dumps(dict(settings=settings, images={**planned, **counts}), indent=1)
@@ -71,6 +72,7 @@ def _drawn(store, rows, draw, batch_size):
 # %% ../../nbs/views/01_constellation_folders.ipynb #7faa189z
 def _write_folder(folder, blocks, n):
     "Write a folder of `n` images, unless it is there."
+    clear_leftovers(folder)
     if folder.is_dir():
         if (have := len(list_png(folder))) == n: return
         raise LTSError(f'`out`: {folder} holds {have} of {n} images; delete it: it is made again')
@@ -117,6 +119,7 @@ def is_written(
     settings:dict, # How its images should have been made
 ) -> bool:
     "Whether a file of such images is there already; an error if it holds other ones."
+    clear_leftovers(path)
     if not path.exists(): return False
     with file_errors(path), h5py.File(path, 'r') as f:
         check_settings(hdf5_image_settings(f), settings, path, _other_place)
