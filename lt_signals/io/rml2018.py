@@ -98,7 +98,7 @@ def _are_xyz(path):
 def read_rml2018(
     path, # The HDF5 file, or a folder of numbered parts
     *,
-    classes=rml2018_classes, # Modulations to read, in order; 24 other names are those of the columns
+    classes=rml2018_classes, # Names of the 24 columns of `Y`; fewer are the modulations to read, in order
     sample_rate:float=None, # Hz; the file does not say
 ) -> SignalSource:
     "RML2018.01A: HDF5 with X, one-hot Y and SNR Z, in one file or in numbered parts"
@@ -106,7 +106,7 @@ def read_rml2018(
     if not files:
         raise SignalFileError(path, 'holds no part0.h5, part1.h5, ….',
                               remedy='name the file or the folder of its parts.')
-    chosen = list(classes) != rml2018_classes and set(classes) <= set(rml2018_classes)
+    chosen = len(classes) < len(rml2018_classes) and set(classes) <= set(rml2018_classes)
     names = rml2018_classes if chosen else classes
     sources,y,snr = zip(*(read_xyz(f, names) for f in files))
     source = sources[0] if len(files) == 1 else ConcatSource(sources, path)
