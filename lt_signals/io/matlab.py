@@ -10,30 +10,46 @@ import os, zlib
 
 import h5py
 import numpy as np
-from fastcore.meta import delegates
 
-from ..core.errors import SignalFileError
+from ..core.errors import copy_again, SignalFileError
 from .child_process import ask_child
 from .hdf5 import hdf5_source
 from .readers import readers
 from .sources import check_inside, SignalSource
-from .tables import (largest_ratio, largest_unpacked, NamedArrays, table_source,
-                                  too_large_error)
+from .tables import (NamedArrays, table_source, takes_table, too_large_error,
+                                  unpack_limit)
 
 # %% ../../nbs/io/10_matlab.ipynb #6e57e0c2
 def _mat_size(path, max_bytes) -> int:
     "Bytes that a v5 file unpacks to; checks the frame and the checksum of compressed elements."
-    size = os.path.getsize(path)
-    most,total = min(largest_ratio*size, max_bytes), 0
+    most,parts = unpack_limit(path, max_bytes), []
     with open(path, 'rb') as f:
         endian = _byte_order(f.read(128), path)
-        while f.tell() < size:
-            kind,length = np.frombuffer(f.read(8), f'{endian}u4', count=2).tolist()
+        while f.tell() < os.path.getsize(path):
+            kind,length = _tag(f.read(8), endian, path)
             check_inside(path, 'element', f.tell(), length)
-            total += _inflated(f, length, most - total) if kind == 15 else length
-            if kind != 15: f.seek(length, 1)
-            if total > most: raise too_large_error(path, 'element', total, most)
+            parts.append((f.tell(), length, _declared(f, length, endian, path) if kind == 15 else None))
+            f.seek(parts[-1][0] + length)
+        total = sum(length if inner is None else inner for _,length,inner in parts)
+        if total > max(most, os.path.getsize(path)): raise too_large_error(path, 'element', total, most)
+        for start,length,inner in parts:
+            if inner is not None: _check_inflated(f, start, length, inner, path)
     return total
+
+# %% ../../nbs/io/10_matlab.ipynb #e9e864d2
+def _tag(raw, endian, path):
+    "Kind and length of an element, from its first eight bytes."
+    if len(raw) < 8: raise _bad_element(path, 'ends early')
+    return np.frombuffer(raw, f'{endian}u4', count=2).tolist()
+
+def _bad_element(path, problem):
+    return SignalFileError(path, f'a compressed element {problem}.', field='element', remedy=copy_again)
+
+def _declared(f, length, endian, path):
+    "Bytes that a compressed element says that it unpacks to, from its start."
+    try: head = zlib.decompressobj().decompress(f.read(min(length, 2**10)), 8)
+    except zlib.error as e: raise _bad_element(path, f'cannot be unpacked ({e})') from e
+    return 8 + _tag(head, endian, path)[1]
 
 # %% ../../nbs/io/10_matlab.ipynb #3400d896
 def _byte_order(head, path):
@@ -45,33 +61,35 @@ def _byte_order(head, path):
     return endian
 
 # %% ../../nbs/io/10_matlab.ipynb #6e57e0cx
-def _inflated(f, length, most) -> int:
-    "Size of a zlib stream of `length` bytes; its Adler-32 is checked."
-    z = zlib.decompressobj()
-    total,left,data = 0, length, b''
-    while not z.eof and total <= most:
-        if not data:
-            if left == 0: raise EOFError('a compressed element ends early')
-            data = f.read(min(left, 2**20))
-            left -= len(data)
-        total += len(z.decompress(data, 2**22))
-        data = z.unconsumed_tail
-    f.seek(left, 1)
-    return total
+def _check_inflated(f, start, length, declared, path):
+    "Unpack a zlib stream of `length` bytes without keeping it: its Adler-32 and its size fit."
+    z,total,left,data = zlib.decompressobj(), 0, length, b''
+    f.seek(start)
+    try:
+        while not z.eof and total <= declared:
+            if not data:
+                if left == 0: raise _bad_element(path, 'ends early')
+                data = f.read(min(left, 2**20))
+                left -= len(data)
+            total += len(z.decompress(data, 2**22))
+            data = z.unconsumed_tail
+    except zlib.error as e: raise _bad_element(path, f'cannot be unpacked ({e})') from e
+    if total > declared: raise _bad_element(path, f'unpacks to more than the {declared:,} bytes it declares')
 
 # %% ../../nbs/io/10_matlab.ipynb #acd28cf9
 @readers.register('mat', suffixes=('.mat',), source='scipy.io.loadmat, h5py')
-@delegates(table_source)
+@takes_table
 def read_mat(
     path, # The file
     *,
-    max_bytes:int=largest_unpacked, # Refuse v5 files that unpack to more than this
+    max_bytes:int=None, # Bytes that a v5 file may unpack to; plausible ones when None
     **kwargs, # What is read from the file, as for `table_source`; 'struct/field' names a field
 ) -> SignalSource:
     "MATLAB v5 (parsed in a child process, into memory) and v7.3 (HDF5, lazy)"
     if h5py.is_hdf5(path): return hdf5_source(path, **kwargs)
     arrays = ask_child(path, _mat_size(path, max_bytes))
-    return table_source(NamedArrays(path, {k: _mat_value(v) for k,v in arrays.items()}), **kwargs)
+    arrays = {k: _mat_value(v) for k,v in arrays.items()}
+    return table_source(NamedArrays(path, arrays, columns=True), **kwargs)
 
 # %% ../../nbs/io/10_matlab.ipynb #f0c1cdb9
 def _mat_value(v):

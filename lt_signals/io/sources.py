@@ -158,9 +158,11 @@ class MappedSource(ArraySource):
         layout:str='auto', # 'auto' or one of `layouts`
         field:str='', # The field, for messages
         crc32:int=None, # Checksum of the bytes, where the file has one
+        crc_before:int=0, # Checksum of what comes before, where it is one of both
         **evidence, # `n_labels`, `part` and `columns`, as for `find_layout`
     ):
         self.path,self.field,self.crc32,self._map = path,field,crc32,None
+        self.crc_before = crc_before
         self._where = dict(dtype=np.dtype(dtype), shape=tuple(shape), offset=int(offset),
                            order=order)
         check_inside(path, field, offset, math.prod(shape)*np.dtype(dtype).itemsize)
@@ -190,11 +192,13 @@ class MappedSource(ArraySource):
         return to_nct(signals_first(out, self.reading), self.reading.inner)
 
     def verify(self):
-        "Compare the checksum that `write_signals` stored."
-        if self.crc32 is not None and _crc32(self.x) != self.crc32:
+        "Compare the checksum that the writer stored."
+        if self.crc32 is None: return
+        size = math.prod(self._where['shape'])*self._where['dtype'].itemsize
+        data = np.memmap(self.path, np.uint8, 'r', self._where['offset'], (size,))
+        if _crc32(data, self.crc_before) != self.crc32:
             raise SignalFileError(self.path, 'the checksum does not fit the data.',
                                   field=self.field, remedy=copy_again)
-        self.close()
 
     def close(self):
         "Give up the map; `x` makes it again."
