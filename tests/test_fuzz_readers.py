@@ -199,7 +199,18 @@ def make_blue(folder):
     return folder/'set.blue', folder/'set.blue'
 
 options = dict(sigmf_boxes=dict(band='cut', window=64, label_key='radio:transmitter/id'), modes=dict(format='modes', sample_rate=4e6, iq_format='cs16'))  # where the file does not tell
-makers = dict(npy=written('.npy'), npy_json=written('.npy', '.json'), npz=written('.npz'), npz_zipped=make_npz_zipped,
+def make_folder(folder):
+    for k in 'ab':
+        (folder/'set'/k).mkdir(parents=True)
+        last = write_signals(store(), folder/'set'/k/'some.npz')
+    return last, folder/'set'
+
+def make_path_table(folder):
+    for k in 'ab': write_signals(store(), folder/f'{k}.npz')
+    (folder/'set.csv').write_text('path,label,day\n' + ''.join(f'{k}.npz,{k},{i}\n' for i,k in enumerate('ab')))
+    return folder/'set.csv', folder/'set.csv'
+
+makers = dict(folder=make_folder, path_table=make_path_table, npy=written('.npy'), npy_json=written('.npy', '.json'), npz=written('.npz'), npz_zipped=make_npz_zipped,
     hdf5=written('.h5'), hdf5_text=make_hdf5_text, hdf5_zipped=make_hdf5_zipped, hdf5_checked=make_hdf5_checked, mat=written('.mat'), mat_plain=make_mat_plain,
     mat_73=make_mat_73, rml2016=make_rml2016, rml2016_text=make_rml2016_text, rml2018=make_rml2018, split_hdf5=make_split_hdf5,
     wav=make_wav, wav_float=make_wav_float, au=make_au, csv_iq=make_csv_iq, blue=make_blue,

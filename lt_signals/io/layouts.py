@@ -56,7 +56,7 @@ def _sizes(shape, groups, is_complex):
         if len(g) > 1 and (size[g] % 2 or is_complex): return None
         if len(g) > 1: size |= dict(c=2, t=size[g]//2)
     channels = 2 if is_complex else size['c']
-    good = size['c'] == 1 if is_complex else size['c'] in (1, 2)
+    good = not is_complex or size['c'] == 1
     return (size['n'], channels, size['t']) if good and min(shape, default=1) > 0 else None
 
 # %% ../../nbs/io/39_layouts.ipynb #12bdba6b
@@ -149,7 +149,8 @@ def possible_readings(
     elif len(long) == 2: names = ['nt', 'tn'] if one_channel else [*_merged, 'nt', 'tn']
     else: names = ['t'] if one_channel else ['(tc)', '(ct)', 't']
     if len(long) == 2 and not is_complex: names = ['ct', 'tc', *names]
-    return [r for k in names if (r := read_as(long, k, is_complex))] if long else []
+    fit = [r for k in names if (r := read_as(long, k, is_complex))] if long else []
+    return [r for r in fit if r.channels <= 2] # more channels have to be asked for
 
 def _has_one_channel(shape): return len(shape) >= 3 and sum(s != 1 for s in shape) < 3
 
