@@ -199,6 +199,12 @@ def make_blue(folder):
     return folder/'set.blue', folder/'set.blue'
 
 options = dict(sigmf_boxes=dict(band='cut', window=64, label_key='radio:transmitter/id'), modes=dict(format='modes', sample_rate=4e6, iq_format='cs16'))  # where the file does not tell
+def make_npy_json(folder):
+    np.save(folder/'set.npy', iq())
+    facts = dict(labels=labels().tolist(), classes=['a', 'b', 'c'], sample_rate=2e6, meta=dict(snr_db=list(range(12))))
+    (folder/'set.json').write_text(json.dumps(facts))
+    return folder/'set.json', folder/'set.npy'
+
 def make_folder(folder):
     for k in 'ab':
         (folder/'set'/k).mkdir(parents=True)
@@ -210,7 +216,7 @@ def make_path_table(folder):
     (folder/'set.csv').write_text('path,label,day\n' + ''.join(f'{k}.npz,{k},{i}\n' for i,k in enumerate('ab')))
     return folder/'set.csv', folder/'set.csv'
 
-makers = dict(folder=make_folder, path_table=make_path_table, npy=written('.npy'), npy_json=written('.npy', '.json'), npz=written('.npz'), npz_zipped=make_npz_zipped,
+makers = dict(folder=make_folder, path_table=make_path_table, npy=written('.npy'), npy_json=make_npy_json, npz=written('.npz'), npz_zipped=make_npz_zipped,
     hdf5=written('.h5'), hdf5_text=make_hdf5_text, hdf5_zipped=make_hdf5_zipped, hdf5_checked=make_hdf5_checked, mat=written('.mat'), mat_plain=make_mat_plain,
     mat_73=make_mat_73, rml2016=make_rml2016, rml2016_text=make_rml2016_text, rml2018=make_rml2018, split_hdf5=make_split_hdf5,
     wav=make_wav, wav_float=make_wav_float, au=make_au, csv_iq=make_csv_iq, blue=make_blue,

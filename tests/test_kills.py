@@ -129,9 +129,7 @@ def kill_at_renames(name, path, write, check):
             if not os.WIFSIGNALED(status): return k
     return k
 
-two_files = pytest.mark.xfail(reason='.npy and .json are renamed one after the other', strict=False)
-
-@pytest.mark.parametrize('name', [pytest.param(k, marks=two_files) if k == 'npy' else k for k in (*writers, *once)])
+@pytest.mark.parametrize('name', (*writers, *once))
 def test_killed_at_each_rename(name, tmp_path):
     file, write, check = (writers | once)[name]
     assert kill_at_renames(name, tmp_path/'x'/file, write, check) > 1
@@ -140,7 +138,7 @@ def test_killed_at_each_rename(name, tmp_path):
 @pytest.mark.slow
 def test_killed_at_random(tmp_path):
     "200 kills over all writers."
-    rng, names = np.random.default_rng(1), [k for k in (*writers, *once) if k != 'npy']
+    rng, names = np.random.default_rng(1), [*writers, *once]
     for i in range(200):
         name = names[i % len(names)]
         file, write, check = (writers | once)[name]

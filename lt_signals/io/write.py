@@ -16,13 +16,14 @@ from scipy.io import savemat
 
 from ..core.errors import LTSError
 from ..core.files import atomic_path
+from .numpy import facts_array
 from .signal_store import SignalStore
 from .store import index_blocks
 
 # %% ../../nbs/io/20_write.ipynb #8b52d991
 def write_signals(
     x, # `SignalStore` (written as it delivers), or signals as for `SignalStore.from_arrays`
-    path, # `.h5`, `.hdf5`, `.npy` (with a `.json` beside it for the labels), `.npz` or `.mat` (v5)
+    path, # `.h5`, `.hdf5`, `.npy` (labels as a second array in it), `.npz` or `.mat` (v5)
     labels=None, # Class numbers, one-hot rows or names, with an array; a store has its own
     classes=None, # Class names in order, with an array; a store has its own
     meta=None, # Columns of n values, with an array; a store has its own
@@ -85,13 +86,14 @@ def _write_h5(store, tmp, path):
 
 # %% ../../nbs/io/20_write.ipynb #728a2ecx
 def _write_npy(store, tmp, path):
-    "Signals as one array, facts as JSON in a file of the same name."
-    with open(tmp, 'wb') as f: crc = _write_npy_stream(store, f)
-    meta = {str(k): json.loads(v.to_json(orient='values')) for k,v in store.meta.items()}
-    facts = dict(crc32=crc, labels=store.labels.tolist(), classes=store.classes,
-                 sample_rate=store.sample_rate, meta=meta)
-    if store.caution: facts['caution'] = store.caution
-    with atomic_path(path.with_suffix('.json')) as p: p.write_text(json.dumps(facts), 'utf-8')
+    "Signals as the first array of a file, and their facts as the second."
+    with open(tmp, 'wb') as f:
+        crc = _write_npy_stream(store, f)
+        meta = {str(k): json.loads(v.to_json(orient='values')) for k,v in store.meta.items()}
+        facts = dict(crc32=crc, labels=store.labels.tolist(), classes=store.classes,
+                     sample_rate=store.sample_rate, meta=meta)
+        if store.caution: facts['caution'] = store.caution
+        npy_format.write_array(f, facts_array(facts), allow_pickle=False)
 
 # %% ../../nbs/io/20_write.ipynb #728a2ecy
 def _write_npz(store, tmp, path):
