@@ -164,17 +164,19 @@ def _to_numpy(x):
 # %% ../../nbs/io/04_signal_store.ipynb #f9bdd176
 @patch(cls_method=True)
 def from_arrays(cls:SignalStore,
-    x, # numpy array or tensor: (n, channels, time), (n, time, 2) or complex (n, time)
+    x, # numpy array or tensor: (n, channels, time), (n, time, 2), complex (n, time), or any of `layouts`
     labels=None, # Class numbers, one-hot rows or names; None for unlabelled
     classes=None, # Class names in order
     meta=None, # DataFrame or dict of columns, n rows
     sample_rate:float=None, # Hz
-    layout:str='auto', # 'nct' or 'ntc' where the shape does not tell
+    layout:str='auto', # One of `layouts`, where shape, labels and samples do not tell
     **kwargs, # `target_length` and `normalize`, as for `SignalStore`
 ):
     "A store of signals that are in memory already."
     x,labels = _to_numpy(x),_to_numpy(labels)
-    source = ArraySource(x, layout).annotate(labels, classes, meta, sample_rate)
+    n_labels = None if labels is None or not np.ndim(labels) else len(labels)
+    source = ArraySource(x, layout, n_labels=n_labels)
+    source.annotate(labels, classes, meta, sample_rate)
     return check_finite(cls(source, **kwargs), 'raise')
 
 # %% ../../nbs/io/04_signal_store.ipynb #1e85dac7
