@@ -225,10 +225,10 @@ def as_rate(
 # %% ../../nbs/io/06_tables.ipynb #bd051d37
 def cut_source(
     source:SignalSource, # Signals that are recordings, with their labels and facts
-    **windows, # `window`, `hop` and others of `cut_windows`; without any nothing is cut
+    **windows, # `window`, `hop` and others of `cut_windows`; without one of these two nothing is cut
 ) -> SignalSource: # Of windows, or `source`
     "Cut the signals of a source into windows."
-    if not windows: return source
+    if not {'window', 'hop'} & set(windows): return source
     meta = {} if source.meta is None else {k: v.to_numpy() for k,v in source.meta.items()}
     name = os.path.basename(str(source.path))
     names = [str(k) for k in meta.pop('capture', [])] or \

@@ -26,7 +26,7 @@ def quiet_levels(
     return np.partition(x, k - 1, 1)[:, k-1]/(1/np.arange(n - k + 1, n + 1)).sum().astype(x.dtype)
 
 # %% ../../nbs/views/12_noise_floor.ipynb #510046d4
-def _smooth(db, width):
+def _smoothed(db, width):
     "The levels without lines, dB; `width` is an odd number of bins."
     s,k = ndimage.median_filter(db, width, mode='reflect'),width//2
     for end in (s, s[::-1]) if len(s) > 2*k else ():
@@ -90,7 +90,7 @@ def band_floor(
     least = 10*math.log10(max(least, 1e-30))
     db = np.maximum(10*np.log10(np.maximum(quiet_levels(power), 1e-30)), least)
     width = max(3, len(db)//8 | 1)
-    s = _smooth(np.maximum(db, np.median(db) - 100), width)
+    s = _smoothed(np.maximum(db, np.median(db) - 100), width)
     s = _below_signals(s, width, least)
     wide = ndimage.maximum_filter1d(s, 3)
     s = np.where(ndimage.maximum_filter1d(s, 5) - ndimage.minimum_filter1d(s, 5) > 2, wide, s)
