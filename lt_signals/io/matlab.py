@@ -87,7 +87,12 @@ def read_mat(
 ) -> SignalSource:
     "MATLAB v5 (parsed in a child process, into memory) and v7.3 (HDF5, lazy)"
     if h5py.is_hdf5(path): return hdf5_source(path, **kwargs)
-    arrays = ask_child(path, _mat_size(path, max_bytes))
+    size = _mat_size(path, max_bytes)
+    try: arrays = ask_child(path, size)
+    except ValueError as e:
+        if isinstance(e, SignalFileError): raise
+        raise SignalFileError(path, f'the parser of MATLAB files cannot read it ({e}).',
+                              remedy=copy_again) from e
     arrays = {k: _mat_value(v) for k,v in arrays.items()}
     return table_source(NamedArrays(path, arrays, columns=True), **kwargs)
 

@@ -84,7 +84,7 @@ def _answer(out, ask):
     except Exception as e:
         memory = isinstance(e, MemoryError)
         return _say(out, error='it asks for more memory than such a file needs' if memory
-                    else f'{type(e).__name__}: {e}')
+                    else ' '.join(str(e).split())[:200] or 'it is damaged')
     _say(out, names=[(k, len(v) if isinstance(v, list) else -1) for k,v in found])
     for _,v in found:
         for a in v if isinstance(v, list) else [v]:
