@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['signal_keys', 'label_keys', 'class_keys', 'rate_keys', 'length_keys', 'list_names', 'groups_around', 'find_near',
-           'named', 'FoundSignals', 'find_signals', 'quadrature_name']
+           'labels_beside', 'named', 'FoundSignals', 'find_signals', 'quadrature_name']
 
 # %% ../../nbs/io/70_table_keys.ipynb #1482902a
 import re
@@ -48,6 +48,15 @@ def find_near(
     there = set(names)
     tried = (f'{g}/{k}' if g else k for g in groups_around(near) for k in keys)
     return next((t for t in tried if t in there), None)
+
+# %% ../../nbs/io/70_table_keys.ipynb #80ccc534
+def labels_beside(
+    name:str, # The signals, such as 'X_train'
+) -> tuple: # Names of labels to try, 'y_train' and 'Y_train' first
+    "The names that the labels of some signals may have."
+    last = name.split('/')[-1]
+    own = tuple(y + last[1:] for y in 'yY') if re.match(r'[xX](_|\d)', last) else ()
+    return own + label_keys
 
 # %% ../../nbs/io/70_table_keys.ipynb #8123ed99
 def named(

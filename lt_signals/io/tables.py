@@ -16,7 +16,7 @@ from .joins import join_sources
 from .layouts import as_complex_dtype, is_complex_type
 from .recordings import RowRecording
 from .sources import ArraySource, PairSource, RaggedSource, SignalSource
-from .table_keys import (class_keys, find_near, find_signals, groups_around, label_keys,
+from .table_keys import (class_keys, find_near, find_signals, groups_around, labels_beside,
                                       length_keys, list_names, named, rate_keys)
 from .windows import cut_windows, takes_windows
 
@@ -169,7 +169,7 @@ def table_source(
     if groups is not None: return cut_source(_devices_source(table, names, groups, why, layout,
                                                              classes, sample_rate), **windows)
     first = names[0][0] if isinstance(names[0], tuple) else names[0]
-    y = find_near(table.names(), label_keys, first) if label_key is None \
+    y = find_near(table.names(), labels_beside(first), first) if label_key is None \
         else named(table, label_key, 'label_key')
     if y in (names[0], *names[0]): y = None
     source = _table_signals(table, names[0], layout, dict(n_labels=_n_labels(table, y)))
