@@ -22,8 +22,8 @@ class UnpackedRecording(RawRecording):
     "Samples that were unpacked from an archive."
     def __init__(self,
         data:np.ndarray, # The bytes, uint8
-        *args, # As for `RawRecording`
-        **kwargs, # As for `RawRecording`
+        *args, # The file, format, number of samples and name of a `RawRecording`
+        **kwargs, # Its other options, such as `sample_rate` and `center_freq`
     ):
         super().__init__(*args, **kwargs)
         self.data = data

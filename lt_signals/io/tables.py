@@ -228,7 +228,8 @@ def cut_source(
     **windows, # `window`, `hop` and others of `cut_windows`; without one of these two nothing is cut
 ) -> SignalSource: # Of windows, or `source`
     "Cut the signals of a source into windows."
-    if not {'window', 'hop'} & set(windows): return source
+    if not {'window', 'hop'} & set(windows):
+        return source.note(*(f'`{o}` has no effect without `window`: nothing was cut' for o in windows))
     meta = {} if source.meta is None else {k: v.to_numpy() for k,v in source.meta.items()}
     name = os.path.basename(str(source.path))
     names = [str(k) for k in meta.pop('capture', [])] or \

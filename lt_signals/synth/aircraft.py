@@ -96,8 +96,8 @@ def _check_aircraft(addresses, n_messages, sample_rate, gap_us):
 # %% ../../nbs/synth/15_aircraft.ipynb #8a1c0016
 def write_aircraft(
     path, # File to write, interleaved 16-bit integers; `.cs16` says so
-    *args, # As for `aircraft_recording`: the addresses, the number of messages
-    **kwargs, # As for `aircraft_recording`
+    *args, # The addresses and the number of messages, passed to `aircraft_recording`
+    **kwargs, # Its other options, such as `sample_rate` and `seed`
 ) -> pd.DataFrame: # A row a message: address, df, time_s, message …
     "Write what `aircraft_recording` gives as a raw recording."
     iq, table = aircraft_recording(*args, **kwargs)

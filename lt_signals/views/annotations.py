@@ -69,8 +69,8 @@ def annotations_meta(
 # %% ../../nbs/views/08_annotations.ipynb #5b17c0da
 def write_annotations(
     path, # The .sigmf-meta file
-    *args, # As for `annotations_meta`: annotations, type of the samples, sample rate, captures
-    **kwargs, # As for `annotations_meta`
+    *args, # Annotations, type of the samples, sample rate and captures, passed to `annotations_meta`
+    **kwargs, # Its other options, such as `description`
 ):
     "Write the metadata of a recording whose samples are there already."
     write_atomically(path, meta_text(annotations_meta(*args, **kwargs)))
