@@ -22,7 +22,7 @@ def _point(link, path):
         except OSError: return # a file system without links: the date in the name has to do
         os.replace(place/'link', link)
 
-# %% ../../nbs/core/09_runs.ipynb #97e8785e
+# %% ../../nbs/core/09_runs.ipynb #28495247
 class RunFolder:
     "The folder of one run; knows where everything lies."
     def __init__(self,
@@ -31,6 +31,7 @@ class RunFolder:
         self.path = Path(path)
 
     config = property(lambda self: self.path/'config.json')
+    recipe = property(lambda self: self.path/'recipe.json')
     logs = property(lambda self: self.path/'logs')
     checkpoints = property(lambda self: self.path/'checkpoints')
     results = property(lambda self: self.path/'results'/'results.json')

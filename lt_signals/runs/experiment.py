@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['run_results', 'summary_text', 'check_figures', 'draw_figures', 'run_experiment']
 
-# %% ../../nbs/runs/04_experiment.ipynb #11c6eced
+# %% ../../nbs/runs/04_experiment.ipynb #47083efb
 import platform, time
 from contextlib import contextmanager, ExitStack
 from dataclasses import asdict
@@ -24,6 +24,7 @@ from ..core.runs import RunFolder
 from ..evaluation.figures import figures, visualize_all_results
 from .logs import EpochLog, log, RunLogs
 from .prepare import build_run, keeps_unknown
+from .recipe import make_recipe, write_recipe
 from .rejection import check_rejection, reject_unknown, rejection_text
 from ..tasks.config import make_run_config, read_config
 from ..tasks.task import RunContext, tasks
@@ -119,9 +120,9 @@ def _open_folder(cfg):
     write_atomically(run.config, config_to_json(cfg))
     return run
 
-# %% ../../nbs/runs/04_experiment.ipynb #99965c6z
+# %% ../../nbs/runs/04_experiment.ipynb #0a6db489
 def _finish(run, ctx, stages, start, ready):
-    "Write weights, rejector, figures and table of a trained run, and `results.json` last."
+    "Write weights, rejector, figures, recipe and table of a trained run, and `results.json` last."
     results = run_results(ctx, stages)
     save_weights(ctx.learn, run.checkpoints/'final.safetensors')
     if ctx.cfg.openset.score is not None:
@@ -130,6 +131,8 @@ def _finish(run, ctx, stages, start, ready):
     seconds = {f'{s["name"]}_s': s['seconds'] for s in stages}
     results['timings'] = dict(data_s=ready-start, **seconds, total_s=time.perf_counter()-start)
     text = summary_text(results)
+    final = run.checkpoints/'final.safetensors'
+    write_recipe(make_recipe(ctx.cfg, results, ctx.dls.store, final), run.recipe)
     write_atomically(run.summary, text + '\n')
     write_atomically(run.results, to_json(results, indent=1))
     log.info(f'\n{text}\n\nresults and figures: {run.path}')

@@ -220,13 +220,14 @@ def learned_tasks(
     _all_there('amc.tasks', cfg.amc.tasks, TASKS)
     return [t for t in TASKS if t in cfg.amc.tasks]
 
-# %% ../../nbs/tasks/03_amc.ipynb #09fea384
+# %% ../../nbs/tasks/03_amc.ipynb #ace9fcef
 @tasks.register('amc')
 class AMC(Task):
     "Modulation and SNR together, from I/Q or constellation images; without a path, a synthetic set"
     Section, defaults = AMCConfig, amc_defaults
     synthetic = tuple(f.name for f in fields(FrameSetOptions))
     data_fields = *synthetic, 'mods', 'snr_list'
+    needs = *Task.needs, 'tasks', 'snr_values'
     figures = 'history', 'amc', 'task_weights'
 
     def open(self, cfg):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RunConfig', 'task_section', 'run_sections', 'config_for', 'real_names', 'check_sections', 'make_run_config',
-           'read_config', 'data_fields', 'any_config']
+           'stored_config', 'read_config', 'data_fields', 'any_config']
 
 # %% ../../nbs/tasks/01_config.ipynb #3131f5c3
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
@@ -164,17 +164,24 @@ def _check_stored(file, d):
         raise SignalFileError(file, 'is no field of a run.', field=odd[0], remedy='take it out.')
     check_shape(d, {f'{f.name}?': dict for f in fields(cls) if is_dataclass(f.type)}, file)
 
-# %% ../../nbs/tasks/01_config.ipynb #0b2d6bd5
+# %% ../../nbs/tasks/01_config.ipynb #84c51367
+def stored_config(
+    d:dict, # Nested configuration, as a file holds it
+    file, # The file, for the message
+): # The configuration, as `make_run_config` gives it
+    "A configuration that was stored; programs that it names must be loaded before."
+    check_shape(d, _stored, file)
+    try:
+        _check_stored(file, d)
+        return make_run_config(d)
+    except SignalFileError: raise
+    except LTSError as e: raise ConfigError(f'{file}: {e}') from None
+
 def read_config(
     run, # `RunFolder`
 ): # The configuration of the run, as `make_run_config` gave it
     "The configuration that a run was started with; programs that it names must be loaded before."
-    d = read_json(run.config, _stored, absent='name the folder of a run.')
-    try:
-        _check_stored(run.config, d)
-        return make_run_config(d)
-    except SignalFileError: raise
-    except LTSError as e: raise ConfigError(f'{run.config}: {e}') from None
+    return stored_config(read_json(run.config, absent='name the folder of a run.'), run.config)
 
 # %% ../../nbs/tasks/01_config.ipynb #174e95ca
 _source = ('path', 'format', 'options', 'path_test', 'val_ratio', 'test_ratio', 'group', 'stratify',

@@ -68,7 +68,7 @@ def make_stages(
 # %% ../../nbs/tasks/00_task.ipynb #fbff74d0
 tasks = Registry('task', [f'lt_signals.tasks.{m}' for m in ('emitter', 'amc', 'defects', 'detection')])
 
-# %% ../../nbs/tasks/00_task.ipynb #fbff74dx
+# %% ../../nbs/tasks/00_task.ipynb #77a08d0c
 class Task:
     "What is recognised, and how a run that recognises it opens data, trains and is evaluated."
     Section = None # Dataclass of the fields that the task has of its own
@@ -78,6 +78,7 @@ class Task:
     data_fields = None # Fields of its section that say what the data are; all when None
     synthetic = () # Those that describe the synthetic set, of no effect where there is a path
     less_is_better = 'ECE', # Scores of `ranking` of which less is better
+    needs = 'classes', 'class_counts', 'shape', 'model', 'part' # Results that `model` and `decode` look at
     figures = 'history', 'test', 'calibration', 'confidence', 'roc', 'embedding' # Results to draw
 
     def open(self,
@@ -191,6 +192,18 @@ def ranking(self:Task,
     return class_scores(last[part]) | {'ECE': ece if scored else None,
                                        'open-AUROC': rejects.get('auroc') if scored else None,
                                        'OSCR': rejects.get('oscr') if scored else None}
+
+# %% ../../nbs/tasks/00_task.ipynb #da43bc0e
+_of_stage = 'name', 'mode', 'rows', 'threshold', 'thresholds'
+
+@patch
+def facts(self:Task,
+    results:dict, # Content of `results.json`
+) -> dict: # A short one with the same names, JSON-able
+    "What a prediction needs of the results: those in `needs`, and what the last stage chose."
+    last = next(s for s in reversed(results['stages']) if s['rows'])
+    return ({k: results[k] for k in self.needs if k in results}
+            | dict(stages=[{k: last[k] for k in _of_stage if k in last}]))
 
 # %% ../../nbs/tasks/00_task.ipynb #47abca5v
 @patch
