@@ -177,4 +177,4 @@ def decode(self:Detection, cfg, results, outputs):
     "Score of each crop, whether it is called noise or signal, and the threshold."
     s, threshold = signal_scores(outputs), run_threshold(results)
     labels = [results['classes'][int(v)] for v in s >= threshold]
-    return pd.DataFrame(dict(label=labels, score=s, threshold=threshold))
+    return pd.DataFrame({'class': labels, 'score': s, 'threshold': threshold})

@@ -234,6 +234,7 @@ def decode(self:Task,
     cfg, # Configuration of the run
     results:dict, # Content of `results.json`
     outputs, # What the network gives: logits, shape (n, n_classes)
+    top:int=3, # Classes to name; a task that names all of them does without it
 ) -> pd.DataFrame: # A row a sample
     "What a prediction says: the most probable classes with their probabilities."
-    return top_classes(outputs.float().softmax(-1), results['classes'])
+    return top_classes(outputs.float().softmax(-1), results['classes'], top)
