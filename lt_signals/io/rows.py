@@ -23,7 +23,7 @@ class RowsSource(SignalSource):
         self.n,self.n_channels,self.length = len(self.rows),source.n_channels,source.length
         self.any_order,self.finite,self.held = source.any_order,source.finite,source.held
         self.sample_rate,self.notes = source.sample_rate,list(source.notes)
-        self.caution = source.caution
+        self.caution,self.found = source.caution,source.found
         self.lengths = None if source.lengths is None else np.asarray(source.lengths)[self.rows]
         self.meta = None if source.meta is None else source.meta.iloc[self.rows].reset_index(drop=True)
         self.classes = list(source.classes if classes is None else classes)

@@ -43,6 +43,7 @@ class SignalSource:
     normalize = None # Normalisation that they have there
     held = 'in the file' # Where samples lie, in words
     notes = () # What was kept, left out, padded or guessed: a sentence each
+    found = {} # What was counted where windows were cut from recordings; empty where none were
     caution = '' # Why an accuracy on these may not be about the transmitter; '' where nothing is known
 
     def read(self,
@@ -320,7 +321,7 @@ class TensorSource(SignalSource):
         self.data,(self.n,self.n_channels,self.length) = data,data.shape
         self.labels,self.classes,self.meta = like.labels,like.classes,like.meta
         self.sample_rate,self.path,self.normalize = like.sample_rate,like.source.path,like.normalize
-        self.notes,self.caution = like.notes,like.caution
+        self.notes,self.caution,self.found = like.notes,like.caution,like.source.found
 
     def read(self, rows):
         "One gather, for numpy."
@@ -343,6 +344,7 @@ class ConcatSource(SignalSource):
         self.starts = np.cumsum([0] + [s.n for s in self.sources])
         self.n,self.n_channels,self.length = int(self.starts[-1]),first.n_channels,first.length
         self.finite = all(s.finite for s in self.sources)
+        self.found = first.found if all(s.found for s in self.sources) else {}
         self._open = []
 
     def read(self, rows):
