@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['save_state', 'plain', 'load_state', 'rng_state', 'set_rng_state', 'snapshot', 'restore', 'Checkpointer',
-           'save_weights', 'read_weights', 'load_weights']
+           'class_names', 'save_weights', 'weights_file', 'read_weights', 'read_classes', 'head_names', 'load_weights']
 
-# %% ../../nbs/training/04_checkpoint.ipynb #cc4b43ae
+# %% ../../nbs/training/04_checkpoint.ipynb #1f7b5857
 import io, random, time, zipfile
 from pathlib import Path
 
@@ -19,8 +19,13 @@ from torch import nn, Tensor
 
 from ..core.errors import ConfigError, LTSError, warn_file
 from ..core.files import write_atomically
+from ..core.runs import RunFolder
 from ..core.tensor_files import read_tensors, state_digest, write_tensors
-from .calibrated import match_head
+from ..models.base import get_base_model
+from ..models.class_rows import class_rows, ClassMatch
+from ..models.classifiers import find_classifier_layers
+from ..models.multitask import MultiTaskModel
+from .calibrated import CalibratedHead, match_head
 
 # %% ../../nbs/training/04_checkpoint.ipynb #9c93d53e
 _digest_name = 'archive/sha256' # beside the records of `torch.save`, which does not look at it
@@ -209,43 +214,164 @@ def _module_of(o):
     "The module of a `Learner`, or the module."
     return o if isinstance(o, nn.Module) else o.model
 
-# %% ../../nbs/training/04_checkpoint.ipynb #5931cccx
+# %% ../../nbs/training/04_checkpoint.ipynb #970d0fff
+def class_names(
+    dls, # `DataLoaders`; those of `build_dataloaders` know their targets
+) -> dict: # Name of each target → names of its classes; empty for other loaders
+    "The classes that loaders know, by target."
+    return {t.name: list(map(str, t.classes)) for t in getattr(dls, 'targets', ())}
+
+# %% ../../nbs/training/04_checkpoint.ipynb #e15ffc96
 def save_weights(
     learn_or_model, # A `Learner` or a module
     path, # File; `.safetensors`, or any other suffix for a plain torch `state_dict`
+    classes:dict=None, # Name of each target → names of its classes; a `Learner` knows them
 ):
-    "Save weights and buffers atomically, without anything that could run code."
+    "Save weights, buffers and class names atomically, without anything that could run code."
     state = _module_of(learn_or_model).state_dict()
-    if Path(path).suffix == '.safetensors': write_tensors(path, state)
-    else: save_state({k: v.detach().cpu() for k,v in state.items()}, path)
+    if classes is None: classes = class_names(getattr(learn_or_model, 'dls', None))
+    if Path(path).suffix != '.safetensors':
+        return save_state({k: v.detach().cpu() for k,v in state.items()}, path)
+    write_tensors(path, state, facts=dict(classes=classes) if classes else {})
 
-# %% ../../nbs/training/04_checkpoint.ipynb #5931cccy
+# %% ../../nbs/training/04_checkpoint.ipynb #05795b87
+def weights_file(
+    path, # File of weights, or folder of a finished run
+) -> Path: # The file
+    "Where the weights are."
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        if path.is_file(): return path
+        raise LTSError(f'{path}: there is no such file of weights, nor folder of a run')
+    places = RunFolder(path).checkpoints/'final.safetensors', path/'model.safetensors'
+    for file in places:
+        if file.is_file(): return file
+    raise LTSError(f'{path}: has no {places[0].relative_to(path)}; is it the folder of a finished '
+                   'run?')
+
+# %% ../../nbs/training/04_checkpoint.ipynb #1afeb03d
+_weight_facts = {'classes?': {str: [str]}}
+
+def _read(file):
+    "Tensors of a file, and the class names of each target; none where it does not say."
+    if file.suffix != '.safetensors': return load_state(file), {}
+    state, facts = read_tensors(file, shape=_weight_facts)
+    return state, facts.get('classes', {})
+
 def read_weights(
-    path, # File that `save_weights` wrote
+    path, # File that `save_weights` wrote, or folder of a finished run
 ) -> dict: # Tensors on the CPU by name
     "Weights by name, from safetensors or a plain `state_dict`."
-    path = Path(path)
-    if not path.is_file(): raise LTSError(f'{path}: there is no such file of weights')
-    return read_tensors(path)[0] if path.suffix == '.safetensors' else load_state(path)
+    return _read(weights_file(path))[0]
 
-# %% ../../nbs/training/04_checkpoint.ipynb #931e72bc
-def load_weights(
-    learn_or_model, # A `Learner` or a module, which is changed in place
-    path, # File that `save_weights` wrote
-): # `learn_or_model`
-    "Load weights into a model of the same architecture; the error names any difference."
-    model, state = _module_of(learn_or_model), read_weights(path)
-    if not all(isinstance(v, Tensor) for v in state.values()):
-        raise LTSError(f'{path}: holds more than weights; is it a checkpoint for resuming?')
-    match_head(model, state)
+def read_classes(
+    path, # File that `save_weights` wrote, or folder of a finished run
+) -> dict: # Name of each target → names of its classes; empty where the file does not say
+    "The classes that weights are for."
+    return _read(weights_file(path))[1]
+
+# %% ../../nbs/training/04_checkpoint.ipynb #2c4e4e38
+def head_names(
+    model:nn.Module, # Any model; of a wrapped one nothing is known
+    classes:dict, # Name of each target → names of its classes
+) -> dict: # Name of a target → name of its head, as in `named_modules`
+    "The heads of a model that the classes of targets belong to."
+    if isinstance(model, MultiTaskModel):
+        return {t: f'heads.{t}' for t in classes if t in model.heads}
+    if len(classes) != 1 or get_base_model(model) is not model: return {}
+    (target, names), = classes.items()
+    try: found = [*find_classifier_layers(model, len(names))]
+    except LTSError: return {}
+    if len(found) != 1 or not found[0]: return {}
+    outer = found[0].rpartition('.')[0]
+    wrapped = outer and isinstance(model.get_submodule(outer), CalibratedHead)
+    return {target: outer if wrapped else found[0]}
+
+# %% ../../nbs/training/04_checkpoint.ipynb #d6af0ef9
+def _few(names):
+    "Some names as text."
+    return ', '.join(names[:5]) + (f', … ({len(names)})' if len(names) > 5 else '')
+
+def _said(target, match):
+    "What of a head is taken, and what is not."
+    n, left = len(match.new), [c for c in match.old if c not in match.new]
+    anew = [c for c in match.new if c not in match.old]
+    lists = [(f' ({_few(match.shared)})', match.shared), (f', anew: {_few(anew)}', anew),
+             (f', not taken: {_few(left)}', left)]
+    return (f'of the head for {target!r} {len(match.shared)} of {n} classes are taken'
+            + ''.join(text for text,names in lists if names))
+
+# %% ../../nbs/training/04_checkpoint.ipynb #3f606bbb
+def _put(state, name, tensors):
+    "Put the tensors of a head in place of those that `state` has under its name."
+    for k in [k for k in state if k.startswith(f'{name}.')]: del state[k]
+    state.update({f'{name}.{k}': v for k,v in tensors.items()})
+
+def _fit_head(model, state, target, name, old, new):
+    "Make the head in `state` that of the classes of the model; a sentence where something is left."
+    fresh, start = model.get_submodule(name).state_dict(), f'{name}.'
+    theirs = {k.removeprefix(start): v for k,v in state.items() if k.startswith(start)}
+    if theirs and old is None: return None # nothing is known of its rows: it has to fit as it is
+    if theirs and set(theirs) == set(fresh):
+        match = ClassMatch(new, old)
+        try: _put(state, name, class_rows(model.get_submodule(name), theirs, match))
+        except LTSError: return None # features of another length: refused with the rest
+        return '' if new == old else _said(target, match)
+    _put(state, name, fresh)
+    return (f'the head for {target!r} starts anew, as '
+            + ('that of the file is of another kind' if theirs else 'the file has none'))
+
+# %% ../../nbs/training/04_checkpoint.ipynb #f330d2ad
+def _fit_targets(model, state):
+    "Leave out what belongs to targets that the model does not have, and keep its own others."
+    if not isinstance(model, MultiTaskModel): return []
+    there = dict.fromkeys(k.split('.')[1] for k in state if k.startswith('heads.'))
+    for t in model.tasks:
+        if there and t not in there: _put(state, f'branches.{t}', model.branches[t].state_dict())
+    lost = [t for t in there if t not in model.tasks]
+    for t in lost: _put(state, f'heads.{t}', {}); _put(state, f'branches.{t}', {})
+    return [f'the head for {t!r} is not taken' for t in lost]
+
+def _fit_classes(model, state, old, new):
+    "Make the heads in `state` those of the model: sentences, and the names of those that fit."
+    said, fit = _fit_targets(model, state), []
+    alone = [*old.values()][0] if len(old) == len(new) == 1 else None
+    for target,name in head_names(model, new).items():
+        text = _fit_head(model, state, target, name, old.get(target, alone), new[target])
+        if text is not None: fit.append(f'{name}.')
+        if text: said.append(text)
+    return said, tuple(fit)
+
+# %% ../../nbs/training/04_checkpoint.ipynb #3e74be92
+def _misfits(model, state, fit=()):
+    "Where weights and a model differ, as text; heads that fit are left out."
     own = model.state_dict()
-    bad = [('missing in the file', [k for k in own if k not in state]),
-           ('unknown to the model', [k for k in state if k not in own]),
-           ('other shape', [f'{k} {tuple(v.shape)}, the model has {tuple(own[k].shape)}'
-                            for k,v in state.items() if k in own and v.shape != own[k].shape])]
+    there, mine = ([k for k in d if not k.startswith(fit)] if fit else [*d] for d in (state, own))
+    bad = [('missing in the file', [k for k in mine if k not in state]),
+           ('unknown to the model', [k for k in there if k not in own]),
+           ('other shape', [f'{k} {tuple(state[k].shape)}, the model has {tuple(own[k].shape)}'
+                            for k in there if k in own and state[k].shape != own[k].shape])]
     told = [f'{what}: {", ".join(names[:4])}' + (', …' if len(names) > 4 else '')
             for what,names in bad if names]
-    if told: raise LTSError(f'{path}: weights of another model than this '
-                            f'{type(model).__name__}; ' + '; '.join(told))
+    return '; '.join(told)
+
+# %% ../../nbs/training/04_checkpoint.ipynb #798f80a1
+def load_weights(
+    learn_or_model, # A `Learner` or a module, which is changed in place
+    path, # File that `save_weights` wrote, or folder of a finished run
+    classes:dict=None, # Name of each target → names of the classes of the model; those of a
+        # `Learner` when None, and where none are known the file must fit as it is
+): # `learn_or_model`
+    "Load weights into a model of the same architecture; heads go by the names of their classes."
+    model, file = _module_of(learn_or_model), weights_file(path)
+    state, old = _read(file)
+    if not all(isinstance(v, Tensor) for v in state.values()):
+        raise LTSError(f'{file}: holds more than weights; is it a checkpoint for resuming?')
+    if classes is None: classes = class_names(getattr(learn_or_model, 'dls', None))
+    match_head(model, state)
+    said, fit = _fit_classes(model, state, old, classes) if classes else ([], ())
+    if told := _misfits(model, state, fit):
+        raise LTSError(f'{file}: weights of another model than this {type(model).__name__}; {told}')
     model.load_state_dict(state)
+    if said: warn_file(file, f'{"; ".join(said)}.')
     return learn_or_model

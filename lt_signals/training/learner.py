@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['signal_learner', 'classifier_learner']
 
-# %% ../../nbs/training/07_learner.ipynb #4a980dcf
+# %% ../../nbs/training/07_learner.ipynb #2380ad73
 from functools import partial
 
 from fastai.data.core import DataLoaders
@@ -17,8 +17,9 @@ from ..core.errors import ConfigError
 from ..evaluation.metrics import MacroRecall
 from ..models.base import create_model
 from ..models.heads import head_needs_counts
+from .answers import KnownOnly
 from .callbacks import SetEpoch
-from .checkpoint import load_weights
+from .checkpoint import class_names, load_weights
 from .distributed import SignalLearner
 from .optim import build_criterion, build_optimizer
 
@@ -27,19 +28,19 @@ def _own_callbacks(model):
     "The callbacks that a model asks for."
     return model.default_callbacks() if hasattr(model, 'default_callbacks') else []
 
-# %% ../../nbs/training/07_learner.ipynb #ffa00d60
+# %% ../../nbs/training/07_learner.ipynb #5aed4375
 def signal_learner(
     dls:DataLoaders, # From `build_dataloaders`
     model:nn.Module, # Any model; its `default_callbacks`, where it has them, go with it
     loss, # Any loss
-    weights=None, # File of weights to start from, made by `save_weights`
+    weights=None, # File of weights, or folder of a finished run, to start from
     metrics=None, # fastai metrics on validation
     cbs=None, # Callbacks for every fit
 ) -> Learner: # Ready for `fit` or `fit_stages`
     "A fastai `Learner` with what all tasks here share."
-    if weights is not None: load_weights(model, weights)
+    if weights is not None: load_weights(model, weights, class_names(dls))
     return SignalLearner(dls, model, loss, opt_func=build_optimizer(), metrics=metrics,
-                         cbs=[SetEpoch(), *_own_callbacks(model), *(cbs or [])])
+                         cbs=[SetEpoch(), KnownOnly(), *_own_callbacks(model), *(cbs or [])])
 
 # %% ../../nbs/training/07_learner.ipynb #ffa00d6x
 def _network(dls, name, options):
@@ -48,12 +49,12 @@ def _network(dls, name, options):
         options = {'class_counts': dls.class_counts, **options}
     return create_model(name, num_classes=dls.c, in_channels=dls.store.sample_shape[0], **options)
 
-# %% ../../nbs/training/07_learner.ipynb #27893668
+# %% ../../nbs/training/07_learner.ipynb #907972b4
 def classifier_learner(
     dls:DataLoaders, # From `build_dataloaders`; knows `c`, `class_counts` and `store`
     model='ResNet1D', # A name of the registry `models`, or a module
     loss='CrossEntropy', # A name of the registry `losses`, or a module
-    weights=None, # File of weights to start from, made by `save_weights`
+    weights=None, # File of weights, or folder of a finished run, to start from
     metrics=None, # fastai metrics on validation; accuracy and macro recall when None
     loss_options:dict=None, # Further arguments of the loss
     cbs=None, # Callbacks for every fit

@@ -18,7 +18,7 @@ class ModelConfig:
     "The network."
     name:str = opt('ConvNetADSB', 'a name of the registry `models`')
     options:Dict[str, Any] = opt({}, "further arguments of the model, e.g. '{depth: 3, width: 32}'")
-    weights:Optional[str] = opt(None, 'file of weights to start from')
+    weights:Optional[str] = opt(None, 'file of weights, or folder of a run, to start from')
 
 # %% ../../nbs/training/09_sections.ipynb #a5374052
 @dataclass
