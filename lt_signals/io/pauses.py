@@ -21,13 +21,16 @@ def measure_blocks(
     rec:Recording, # What to measure
     block:int=block_size, # Samples a block; a shorter recording is one block
     chunk:int=2**20, # Samples read at a time
+    start:int=0, # First sample, of a block
+    stop:int=None, # Where to end; the end of the recording when None
+    dc:np.ndarray=None, # DC offset (2,), where it is known; found when None
 ) -> tuple: # (power of each block about the offset, float64, NaN where samples are; DC offset (2,))
     "Mean power of consecutive blocks, `E|x - dc|^2` (the last may be short), and the offset."
-    block = min(block, rec.n)
-    step = chunk//block*block
-    parts = [_moments(rec, i, min(step, rec.n - i), block) for i in range(0, rec.n, step)]
+    block,stop = min(block, rec.n),rec.n if stop is None else stop
+    step = max(chunk//block, 1)*block
+    parts = [_moments(rec, i, min(step, stop - i), block) for i in range(start, stop, step)]
     power,mean = (np.concatenate(p) for p in zip(*parts))
-    dc = _offset(power, mean, rec.quantum)
+    if dc is None: dc = _offset(power, mean, rec.quantum)
     return np.maximum(power - 2*mean@dc + dc@dc, 0), dc
 
 # %% ../../nbs/io/10_pauses.ipynb #3961bb59
@@ -37,10 +40,16 @@ def _moments(rec, start, count, block):
     if not rec.finite:                           # squares of float32 can overflow
         x = x.astype(np.float64)
         x[~np.isfinite(x)] = np.nan
-    edges = np.arange(0, count, block)
-    n = np.diff(np.append(edges, count))
-    square,total = np.add.reduceat(np.square(x).sum(1), edges), np.add.reduceat(x, edges)
-    return square/n, total.astype(np.float64)/n[:, None]
+    whole = count//block*block
+    parts = [_block_moments(x[:whole].reshape(-1, 2*block))]
+    if whole < count: parts.append(_block_moments(x[whole:].reshape(1, -1)))
+    return tuple(np.concatenate(p) for p in zip(*parts))
+
+def _block_moments(x):
+    "The same of blocks of one length, I and Q taking turns (n_blocks, 2*length)."
+    n = x.shape[1]//2
+    sums = x@np.tile(np.eye(2, dtype=x.dtype), (n, 1))
+    return np.einsum('ij,ij->i', x, x).astype(np.float64)/n, sums.astype(np.float64)/n
 
 # %% ../../nbs/io/10_pauses.ipynb #ad2fcd62
 def _offset(power, mean, quantum):

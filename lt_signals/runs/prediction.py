@@ -6,7 +6,7 @@
 __all__ = ['no_signal', 'ways', 'Answers', 'answer', 'table_of', 'Ballots', 'predict_tables', 'predict_table', 'detector_of',
            'box_table']
 
-# %% ../../nbs/runs/11_prediction.ipynb #ea6a1dad
+# %% ../../nbs/runs/11_prediction.ipynb #a6beafae
 from dataclasses import fields
 from inspect import signature
 from typing import NamedTuple
@@ -21,9 +21,10 @@ from ..data.loaders import SignalDL
 from ..evaluation.evidence import collect_evidence
 from ..evaluation.predictions import predict
 from ..io.store import Store
+from .blocks import input_blocks, store_blocks
 from .detections import detect
 from .finished import FinishedRun
-from .inputs import Block, Inputs, store_blocks
+from .inputs import Inputs
 from ..tasks.crop_learner import phase_of
 from ..tasks.detection import run_threshold
 from ..tasks.detector import Detector
@@ -173,7 +174,7 @@ def _keys(by, block, events):
     raise LTSError(f"`by` ({by!r}): these samples do not tell which recording they are from (`meta.capture`); "
                    "use by='window'")
 
-# %% ../../nbs/runs/11_prediction.ipynb #0f6b86e9
+# %% ../../nbs/runs/11_prediction.ipynb #4a0ec5ec
 def predict_tables(
     run:FinishedRun, # The run
     inputs:Inputs, # What is predicted
@@ -187,14 +188,14 @@ def predict_tables(
     if top < 1: raise ConfigError(f'`top` ({top}) must be at least 1')
     if run.recipe.input == 'crop': yield from _boxes(run, inputs, batch_size, min_score)
     elif by == 'window':
-        for b in inputs.blocks(): yield table_of(run, b.rows, answer(run, b.store, batch_size), b.sample, top)
+        for b in input_blocks(inputs): yield table_of(run, b.rows, answer(run, b.store, batch_size), b.sample, top)
     else: yield from _by_vote(run, inputs, by, top, batch_size)
 
-# %% ../../nbs/runs/11_prediction.ipynb #f5775ad4
+# %% ../../nbs/runs/11_prediction.ipynb #266e48c6
 def _by_vote(run, inputs, by, top, batch_size):
     "Tables of recordings or events, each when it is complete."
     events,open_ = _Events(),None
-    for b in inputs.blocks():
+    for b in input_blocks(inputs):
         key = _keys(by, b, events)
         open_ = _both(open_, _ballots(key, b, answer(run, b.store, batch_size)))
         done = open_.key < (b.done if by == 'recording' else events.number)
