@@ -22,7 +22,7 @@ def _point(link, path):
         except OSError: return # a file system without links: the date in the name has to do
         os.replace(place/'link', link)
 
-# %% ../../nbs/core/09_runs.ipynb #28495247
+# %% ../../nbs/core/09_runs.ipynb #035a8669
 class RunFolder:
     "The folder of one run; knows where everything lies."
     def __init__(self,
@@ -35,6 +35,7 @@ class RunFolder:
     logs = property(lambda self: self.path/'logs')
     checkpoints = property(lambda self: self.path/'checkpoints')
     results = property(lambda self: self.path/'results'/'results.json')
+    predictions = property(lambda self: self.path/'results'/'predictions.safetensors')
     summary = property(lambda self: self.path/'results'/'summary.txt')
     plots = property(lambda self: self.path/'results'/'plots')
 

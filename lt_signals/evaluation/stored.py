@@ -16,7 +16,7 @@ from ..core.errors import SignalFileError
 from ..core.tensor_files import read_tensors, write_tensors
 from .predictions import plain_tensor, Predictions
 
-# %% ../../nbs/evaluation/21_stored.ipynb #8403b54f
+# %% ../../nbs/evaluation/21_stored.ipynb #475ac241
 class StoredPredictions(NamedTuple):
     "Predictions of samples, and what is known of these."
     preds:Predictions # Outputs and truth
@@ -24,7 +24,10 @@ class StoredPredictions(NamedTuple):
     unknown:dict = {} # Of known and unknown signals: 'scores', 'nearest', 'labels' (-1: unknown)
     facts:dict = {} # 'task', 'part', and further facts, JSON-able
 
-    def __len__(self): return len(next(iter(self.preds.by_task(['class']).logits.values())))
+    @property
+    def n(self) -> int:
+        "Number of samples."
+        return len(next(iter(self.preds.by_task(['class']).logits.values())))
 
 # %% ../../nbs/evaluation/21_stored.ipynb #ebd8957f
 def _small(y):

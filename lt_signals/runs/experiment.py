@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['run_results', 'summary_text', 'check_figures', 'draw_figures', 'run_experiment']
 
-# %% ../../nbs/runs/04_experiment.ipynb #47083efb
+# %% ../../nbs/runs/04_experiment.ipynb #00522c43
 import platform, time
 from contextlib import contextmanager, ExitStack
 from dataclasses import asdict
+from pathlib import Path
 
 import fastai
 import torch
@@ -19,9 +20,10 @@ from ..core.checked_json import to_json
 from ..core.config import config_to_json
 from ..core.console import is_terminal, quiet
 from ..core.errors import ConfigError
-from ..core.files import check_settings, write_atomically
+from ..core.files import check_settings, file_digest, write_atomically
 from ..core.runs import RunFolder
 from ..evaluation.figures import figures, visualize_all_results
+from ..evaluation.stored import write_predictions
 from .logs import EpochLog, log, RunLogs
 from .prepare import build_run, keeps_unknown
 from .recipe import make_recipe, write_recipe
@@ -120,19 +122,31 @@ def _open_folder(cfg):
     write_atomically(run.config, config_to_json(cfg))
     return run
 
-# %% ../../nbs/runs/04_experiment.ipynb #0a6db489
+# %% ../../nbs/runs/04_experiment.ipynb #f90e5daf
+_rejecting = 'score', 'accept', 'threshold', 'unknown' # What scores of rejection depend on
+
+def _keep_predictions(run, ctx, results, unknown):
+    "Write what the network said of the scored part, from which its scores follow."
+    path, about = ctx.cfg.data.path, results.get('openset', {})
+    facts = dict(data=None if path is None else Path(path).name,
+                 openset={k: about[k] for k in _rejecting if k in about},
+                 recipe_sha256=file_digest(run.recipe))
+    seen = tasks.create(ctx.cfg.task).keep(ctx)
+    write_predictions(run.predictions, seen._replace(unknown=unknown, facts=seen.facts | facts))
+
+# %% ../../nbs/runs/04_experiment.ipynb #5167aeed
 def _finish(run, ctx, stages, start, ready):
-    "Write weights, rejector, figures, recipe and table of a trained run, and `results.json` last."
-    results = run_results(ctx, stages)
-    save_weights(ctx.learn, run.checkpoints/'final.safetensors')
+    "Write weights, rejector, figures, recipe, predictions and table, and `results.json` last."
+    results, final, seen = run_results(ctx, stages), run.checkpoints/'final.safetensors', {}
+    save_weights(ctx.learn, final)
     if ctx.cfg.openset.score is not None:
-        results['openset'] = reject_unknown(ctx, run.checkpoints/'rejector.safetensors')
+        results['openset'], seen = reject_unknown(ctx, run.checkpoints/'rejector.safetensors')
     draw_figures(ctx, results, run.plots)
     seconds = {f'{s["name"]}_s': s['seconds'] for s in stages}
     results['timings'] = dict(data_s=ready-start, **seconds, total_s=time.perf_counter()-start)
     text = summary_text(results)
-    final = run.checkpoints/'final.safetensors'
     write_recipe(make_recipe(ctx.cfg, results, ctx.dls.store, final), run.recipe)
+    _keep_predictions(run, ctx, results, seen)
     write_atomically(run.summary, text + '\n')
     write_atomically(run.results, to_json(results, indent=1))
     log.info(f'\n{text}\n\nresults and figures: {run.path}')

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['make_rejector', 'check_rejection', 'head_prior_of', 'reject_unknown', 'rejection_text']
 
-# %% ../../nbs/runs/02_rejection.ipynb #c1ff6e3f
+# %% ../../nbs/runs/02_rejection.ipynb #5c2606e9
 from dataclasses import asdict
 
 import numpy as np
 
 from ..core.errors import ConfigError
 from ..evaluation.evidence import collect_evidence, reference_evidence
-from ..evaluation.rejection import evaluate_rejection, Rejector
+from ..evaluation.rejection import evaluate_rejection, rejection_scores, Rejector
 from .logs import log
 from .prepare import keeps_unknown
 from ..tasks.task import RunContext
@@ -50,11 +50,11 @@ def head_prior_of(
     "The class prior that the head still holds, even where the loss or a stage has taken it out."
     return np.ones(ctx.dls.c) if ctx.prior.adjusted else ctx.prior.probs
 
-# %% ../../nbs/runs/02_rejection.ipynb #9492aa5x
+# %% ../../nbs/runs/02_rejection.ipynb #ede8455c
 def reject_unknown(
     ctx:RunContext, # A trained run
     path, # File for the `Rejector`, `.safetensors`
-) -> dict: # Of `evaluate_rejection`, JSON-able
+) -> tuple: # What `evaluate_rejection` gives; and `rejection_scores`, from which it follows
     "Fit, store and evaluate the rejector of a run."
     learn, dls, rule, prior = ctx.learn, ctx.dls, asdict(ctx.cfg.evaluation), head_prior_of(ctx)
     if ctx.cfg.openset.tau and np.ptp(prior) == 0:
@@ -65,8 +65,9 @@ def reject_unknown(
     rejector.save(path, dls.vocab)
     split = ctx.unknown
     unknown = split and collect_evidence(learn, dls.valid.new(split.unknown))
-    return evaluate_rejection(rejector, evidence(ctx.scored_part), dls.class_counts, unknown, split,
-                              **rule)
+    test = evidence(ctx.scored_part)
+    seen = rejection_scores(rejector, test, unknown)
+    return evaluate_rejection(rejector, test, dls.class_counts, unknown, split, seen, **rule), seen
 
 # %% ../../nbs/runs/02_rejection.ipynb #9492aa5y
 def rejection_text(

@@ -6,7 +6,7 @@
 __all__ = ['quick_mods', 'quick_snrs', 'amc_defaults', 'grid_of', 'select_grid', 'has_images', 'amc_learner', 'AMCConfig',
            'learned_tasks', 'AMC']
 
-# %% ../../nbs/tasks/03_amc.ipynb #64769ee2
+# %% ../../nbs/tasks/03_amc.ipynb #10477dd2
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -24,7 +24,7 @@ from ..core.counts import class_counts_of
 from ..core.errors import ConfigError, LTSError
 from ..data.targets import ClassTarget, ValueTarget
 from ..data.dataloaders import open_store
-from ..evaluation.multitask import AMCAnalyzer, TASKS
+from ..evaluation.multitask import AMCAnalyzer, decibels, TASKS
 from ..evaluation.multitask_metrics import amc_metrics, task_weight_rows
 from ..io.constellation_files import ConstellationDataset
 from ..io.readers import detect_format
@@ -330,3 +330,39 @@ def decode(self:AMC, cfg, results, outputs):
         res['snr_db' if t == TASKS[1] else t] = [words[i] for i in number.tolist()]
         res[f'{t}_probability'] = best.tolist()
     return pd.DataFrame(res)
+
+# %% ../../nbs/tasks/03_amc.ipynb #ebc71c19
+def _by_task(results, seen):
+    "Stored predictions of the learned tasks, by name."
+    return seen.preds.by_task(list(results['tasks']))
+
+def _amc_scores(results, seen):
+    "All scores of stored predictions."
+    mods = results['tasks'].get(TASKS[0], results['classes'])
+    return AMCAnalyzer(mods, results['snr_values']).analyze(_by_task(results, seen),
+                                                            seen.columns.get('snr_db'))
+
+@patch
+def short_scores(self:AMC, cfg, results, seen):
+    "Accuracies, and the error of the SNR in dB."
+    s = _amc_scores(results, seen)
+    return s['accuracy'] | dict(snr_mae_db=s['snr'] and s['snr']['mae_db'])
+
+@patch
+def rescore(self:AMC, cfg, results, seen):
+    "All scores of both tasks, and the short row."
+    return dict(amc=_amc_scores(results, seen),
+                rows={results['part']: self.short_scores(cfg, results, seen)})
+
+# %% ../../nbs/tasks/03_amc.ipynb #03f84f12
+@patch
+def shares(self:AMC, cfg, results, seen):
+    "Signals whose tasks are right, and those where all are, at each SNR."
+    preds, snr = _by_task(results, seen), seen.columns.get('snr_db')
+    right = {t: (preds.task(t).labels == preds.targets[t]).numpy() for t in preds.logits}
+    if len(right) > 1: right['combined'] = np.all([*right.values()], 0)
+    res = {k: (int(r.sum()), len(r)) for k,r in right.items()}
+    for v in results['snr_values'] if snr is not None else ():
+        at = abs(snr - v) < 1e-3
+        res[f'{[*right][-1]} at {decibels(v)} dB'] = int([*right.values()][-1][at].sum()), int(at.sum())
+    return res

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['phases', 'phase_of', 'check_crop_model', 'as_they_are', 'FillGallery', 'siamese_learner', 'direct_learner',
            'crop_learner', 'SignalComparer', 'finished_network', 'Advice', 'recommend_phase', 'validated_on_training',
-           'is_held_out', 'check_both_kinds', 'crop_row', 'evaluate_crops']
+           'is_held_out', 'check_both_kinds', 'part_logits', 'crop_row', 'evaluate_crops']
 
 # %% ../../nbs/tasks/06_crop_learner.ipynb #08cf1205
 from copy import copy
@@ -48,7 +48,7 @@ def check_crop_model(
     raise ConfigError(f'`model.name` ({name!r}) is none for crops; use auto or one of '
                       f'{", ".join(able)}')
 
-# %% ../../nbs/tasks/06_crop_learner.ipynb #613d18c6
+# %% ../../nbs/tasks/06_crop_learner.ipynb #3c382213
 def as_they_are(
     dl:SignalDL, # Loader of crops
 ) -> SignalDL: # In their own order
@@ -59,7 +59,8 @@ class FillGallery(Callback):
     "Make the training crops the gallery of a `SiameseNet` before each validation."
     order = EMA.order + 1
     def before_validate(self):
-        "Fill it."
+        "Fill it; a learner without training crops, as `Learner.export` leaves it, keeps what it has."
+        if not len(self.dls.train.indices): return
         get_base_model(self.model).set_gallery(as_they_are(self.dls.train))
 
 # %% ../../nbs/tasks/06_crop_learner.ipynb #4a4a1d24
@@ -74,7 +75,7 @@ def _contrastive(name, options):
                           f'{", ".join(known)}')
     return ContrastiveLoss(**options)
 
-# %% ../../nbs/tasks/06_crop_learner.ipynb #7b6a3d91
+# %% ../../nbs/tasks/06_crop_learner.ipynb #ee45525a
 def siamese_learner(
     dls:SignalDataLoaders, # Crops
     model='SiameseNet', # A name of `models` whose network gives points, or such a network
@@ -88,6 +89,7 @@ def siamese_learner(
     net = create_model(model, 2, dls.store.sample_shape[0], **kwargs).to(dls.device)
     f1 = BestF1(net.head)
     learn = signal_learner(dls, net, loss, weights, [f1], [FillGallery(), RememberF1(f1)])
+    loss.answer_by(net.head)
     net.set_gallery(as_they_are(dls.train)) # of its final size, as checkpoints and averages need
     return learn
 
@@ -204,15 +206,19 @@ def check_both_kinds(
         raise SplitError(f'the {part} part has {noise} crops of noise and {signals} signals, and '
                          f'needs both; {remedy}')
 
-# %% ../../nbs/tasks/06_crop_learner.ipynb #3e00471b
-def _part_logits(ctx, part, held_out):
+# %% ../../nbs/tasks/06_crop_learner.ipynb #f5e992fa
+def part_logits(
+    ctx:TrainContext, # What is trained
+    part:str, # 'valid' or 'test'
+    held_out:bool, # Whether no crop of validation is trained on, from `is_held_out`
+): # Logits, shape (n, 2)
     "Logits of a part; training crops are compared with the other ones only."
     net = get_base_model(ctx.learn.model)
     if part == 'valid' and not held_out and isinstance(net, SiameseNet):
         return net.head.leave_one_out()
     return ctx.predict(part).logits
 
-# %% ../../nbs/tasks/06_crop_learner.ipynb #a0e2097d
+# %% ../../nbs/tasks/06_crop_learner.ipynb #eeaead40
 def crop_row(
     scores:dict, # From `crop_scores`
 ) -> dict: # Fractions
@@ -225,7 +231,7 @@ def evaluate_crops(
 ) -> dict: # threshold, f1 (of validation), rows; crops (for figures, of test, else validation)
     "Scores of the model as it is, at the threshold that validation chooses."
     held_out = is_held_out(ctx.dls)
-    parts = {p: (ctx.predict(p).targets.numpy(), signal_scores(_part_logits(ctx, p, held_out)))
+    parts = {p: (ctx.predict(p).targets.numpy(), signal_scores(part_logits(ctx, p, held_out)))
              for p in ctx.parts}
     threshold, f1 = best_threshold(*parts['valid'], widest=True)
     rows = {p: crop_row(crop_scores(s, y, threshold)) for p,(y, s) in parts.items()}

@@ -193,7 +193,7 @@ class Defects(Task):
         options = {k: v for k,v in cfg.model.options.items() if k != 'pretrained'}
         return image_network(cfg.model.name, len(results['classes']), results['shape'], **options)
 
-# %% ../../nbs/tasks/04_defects.ipynb #0d758ede
+# %% ../../nbs/tasks/04_defects.ipynb #c4f13cbb
 @patch
 def evaluate(self:Defects, ctx:RunContext, res):
     "As `evaluate_labels`, with the groups of the section `evaluation`."
@@ -205,14 +205,42 @@ def ranking(self:Defects, results):
     row = list(results['summary'].values())[-1]
     return {k: row[k] for k in ('macro_f1', 'micro_f1', 'mean_ap', 'exact', 'many', 'medium', 'few')}
 
+def _limits(results):
+    "Threshold of each class, as the last stage chose it."
+    return next(s['thresholds'] for s in reversed(results['stages']) if s['rows'])
+
 @patch
 def decode(self:Defects, cfg, results, outputs):
     "The classes above their thresholds as text, and the probability of each class."
-    limits = next(s['thresholds'] for s in reversed(results['stages']) if s['rows'])
+    limits = _limits(results)
     probs = outputs.float().sigmoid()
     there = (probs >= torch.tensor([*limits.values()])).tolist()
     text = [', '.join(c for c,v in zip(limits, row) if v) for row in there]
     return pd.DataFrame(dict(labels=text)).join(pd.DataFrame(probs.numpy(), columns=[*limits]))
+
+# %% ../../nbs/tasks/04_defects.ipynb #b2a8cdc9
+@patch
+def rescore(self:Defects, cfg, results, seen):
+    "All scores at the thresholds of the run, and the short row."
+    n, limits = results['split_record']['parts']['train']['n'], [*_limits(results).values()]
+    analyzer = MultiLabelAnalyzer(results['class_counts'], n, results['classes'],
+                                  **asdict(cfg.evaluation))
+    scores = analyzer.analyze(seen.preds, limits)
+    return dict(labels=scores, rows={results['part']: label_row(scores)})
+
+@patch
+def short_scores(self:Defects, cfg, results, seen):
+    "The short row."
+    return self.rescore(cfg, results, seen)['rows'][results['part']]
+
+@patch
+def shares(self:Defects, cfg, results, seen):
+    "Images with a class in which it is found, and images of which everything said is right."
+    there = seen.preds.targets.bool()
+    named = LabelPredictions(*seen.preds).labels([*_limits(results).values()])
+    found = {f'{c} found': (int((named & there)[:, i].sum()), int(there[:, i].sum()))
+             for i,c in enumerate(results['classes'])}
+    return {'all labels right': (int((named == there).all(1).sum()), seen.n), **found}
 
 # %% ../../nbs/tasks/04_defects.ipynb #358183c4
 def run_pointing(

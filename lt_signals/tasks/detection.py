@@ -6,7 +6,7 @@
 __all__ = ['detection_defaults', 'DetectionConfig', 'network_of_phase', 'open_crops', 'chosen_network', 'Detection',
            'run_threshold']
 
-# %% ../../nbs/tasks/07_detection.ipynb #ec8d9afd
+# %% ../../nbs/tasks/07_detection.ipynb #bbbcca29
 from dataclasses import dataclass, fields, replace
 from typing import Optional
 
@@ -18,9 +18,10 @@ from ..core.errors import ConfigError
 from ..data.crop_transforms import crop_augmentation
 from ..synth.scene_crops import scene_crops
 from ..synth.scenes import Scenes
-from .crop_learner import (check_both_kinds, crop_learner, evaluate_crops,
-    finished_network, is_held_out, phase_of, phases, recommend_phase, validated_on_training)
-from .crop_scores import signal_scores
+from lt_signals.tasks.crop_learner import (check_both_kinds, crop_learner, crop_row,
+    evaluate_crops, finished_network, is_held_out, part_logits, phase_of, phases, recommend_phase,
+    validated_on_training)
+from .crop_scores import crop_figures, crop_scores, signal_scores
 from .task import data_seed, RunContext, Task, tasks
 from ..training.sections import loss_options
 from ..views.crops import crop_normalizations, CropStore, energy_labels
@@ -178,3 +179,33 @@ def decode(self:Detection, cfg, results, outputs):
     s, threshold = signal_scores(outputs), run_threshold(results)
     labels = [results['classes'][int(v)] for v in s >= threshold]
     return pd.DataFrame({'class': labels, 'score': s, 'threshold': threshold})
+
+# %% ../../nbs/tasks/07_detection.ipynb #ab4a6638
+@patch
+def keep(self:Detection, ctx:RunContext):
+    "Those of every task; of crops that were trained on, what the other ones say of them."
+    seen = super(Detection, self).keep(ctx)
+    logits = part_logits(ctx, ctx.scored_part, is_held_out(ctx.dls))
+    return seen._replace(preds=seen.preds._replace(logits=logits))
+
+@patch
+def short_scores(self:Detection, cfg, results, seen):
+    "F1, precision, recall and average precision of the signals."
+    y, s = seen.preds.targets.numpy(), signal_scores(seen.preds.logits)
+    return crop_row(crop_scores(s, y, run_threshold(results)))
+
+@patch
+def rescore(self:Detection, cfg, results, seen):
+    "The short row, and what figures need."
+    y, s = seen.preds.targets.numpy(), signal_scores(seen.preds.logits)
+    return dict(rows={results['part']: self.short_scores(cfg, results, seen)},
+                crops=crop_figures(s, y, run_threshold(results)))
+
+@patch
+def shares(self:Detection, cfg, results, seen):
+    "Signals that are found, noise that is left alone, and finds that are signals."
+    y = seen.preds.targets.numpy() == 1
+    called = signal_scores(seen.preds.logits) >= run_threshold(results)
+    of = lambda right, among: (int((right & among).sum()), int(among.sum()))
+    return {'signals found': of(called, y), 'noise left alone': of(~called, ~y),
+            'finds that are signals': of(y, called)}

@@ -72,7 +72,7 @@ class Emitter(Task):
         return create_model(cfg.model.name, num_classes=len(results['classes']),
                             in_channels=results['shape'][0], **options)
 
-# %% ../../nbs/tasks/02_emitter.ipynb #44c1f271
+# %% ../../nbs/tasks/02_emitter.ipynb #c5141731
 def vote_recordings(
     preds, # `Predictions` of `dl`
     dl, # Loader of the test part
@@ -80,20 +80,39 @@ def vote_recordings(
 ): # dict: recordings, accuracy, macro_recall; None where no column of `meta` says, or classes share one
     "Accuracy when the windows of a test recording vote (mean log-probability)."
     if 'capture' not in dl.store.meta: return None
-    capture = dl.store.meta['capture'].to_numpy()[dl.indices]
+    return _vote(preds, dl.store.meta['capture'].to_numpy()[dl.indices], class_counts)
+
+def _vote(preds, capture, class_counts):
+    "Scores of recordings (their names, shape (n,)) whose windows vote."
     if pd.Series(np.asarray(preds.targets)).groupby(capture).nunique().max() > 1: return None
     votes, true = vote(preds.log_probs, capture), group_labels(preds.targets, capture)
     res = ClassificationAnalyzer(class_counts).analyze_predictions(true, votes.probs.argmax(-1))
     return dict(recordings=len(true), accuracy=res['overall']['accuracy'],
                 macro_recall=res['overall']['macro_recall'])
 
-# %% ../../nbs/tasks/02_emitter.ipynb #4dea0558
+# %% ../../nbs/tasks/02_emitter.ipynb #3b3d0d37
 @patch
 def extra_results(self:Emitter, ctx:RunContext):
     "How recordings are recognised whose windows vote."
     dl = ctx.parts.get('test')
     votes = dl and vote_recordings(ctx.predict('test'), dl, ctx.dls.class_counts)
     return dict(recordings=votes)
+
+@patch
+def rescore(self:Emitter, cfg, results, seen):
+    "Those of every task, and the vote of the windows of test recordings."
+    res, capture = super(Emitter, self).rescore(cfg, results, seen), seen.columns.get('capture')
+    if capture is None or results['part'] != 'test': return res
+    return res | dict(recordings=_vote(seen.preds, capture, results['class_counts']))
+
+@patch
+def shares(self:Emitter, cfg, results, seen):
+    "Those of every task, and the recordings that are right by the vote of their windows."
+    res, capture = super(Emitter, self).shares(cfg, results, seen), seen.columns.get('capture')
+    votes = None if capture is None else _vote(seen.preds, capture, results['class_counts'])
+    if not votes or votes['recordings'] == seen.n: return res
+    n = votes['recordings']
+    return res | {'recordings, by vote': (round(votes['accuracy']*n), n)}
 
 @patch
 def table(self:Emitter, results):

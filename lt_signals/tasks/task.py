@@ -6,15 +6,19 @@
 __all__ = ['tasks', 'RunContext', 'data_seed', 'stage_names', 'stage_fields', 'make_stages', 'Task', 'check_image_model',
            'class_scores', 'top_classes']
 
-# %% ../../nbs/tasks/00_task.ipynb #f8c0273b
-from dataclasses import dataclass
+# %% ../../nbs/tasks/00_task.ipynb #fdae211f
+from dataclasses import asdict, dataclass
 
 import pandas as pd
 from fastcore.basics import patch
 
+from ..core.counts import class_groups
 from ..core.errors import ConfigError
 from ..core.registry import Registry
+from ..evaluation.analysis import ClassificationAnalyzer
+from ..evaluation.diagnostics import diagnostics
 from ..evaluation.metrics import format_table, summary_row
+from ..evaluation.stored import StoredPredictions
 from ..models.base import models
 from ..training.fit import evaluate_stage
 from ..training.stages import stages, TrainContext
@@ -238,3 +242,58 @@ def decode(self:Task,
 ) -> pd.DataFrame: # A row a sample
     "What a prediction says: the most probable classes with their probabilities."
     return top_classes(outputs.float().softmax(-1), results['classes'], top)
+
+# %% ../../nbs/tasks/00_task.ipynb #34a543ba
+_told_apart = 'capture', 'snr_db' # Columns of `meta` that scores may depend on
+
+@patch
+def keep(self:Task,
+    ctx:RunContext, # The trained run
+) -> StoredPredictions: # Of the scored part
+    "What the trained network says, the truth, and what tells the samples apart."
+    part = ctx.scored_part
+    dl = ctx.parts[part]
+    meta = {k: dl.store.meta[k].to_numpy()[dl.indices] for k in _told_apart if k in dl.store.meta}
+    return StoredPredictions(ctx.predict(part), dict(index=dl.indices, **meta),
+                             facts=dict(task=ctx.cfg.task, part=part))
+
+# %% ../../nbs/tasks/00_task.ipynb #26ce8955
+def _analyzer(cfg, results):
+    "Knows names and groups of the classes of a run."
+    return ClassificationAnalyzer(results['class_counts'], results['classes'],
+                                  **asdict(cfg.evaluation))
+
+@patch
+def rescore(self:Task,
+    cfg, # Configuration of the run
+    results:dict, # Content of `results.json`, or the `facts` of it with its 'split_record'
+    seen:StoredPredictions, # Of samples whose truth is known
+) -> dict: # Under the names that they have in `results` or its last stage
+    "All scores that follow from predictions, as `evaluate` gives them."
+    analyzer, part = _analyzer(cfg, results), results['part']
+    scores = {part: analyzer.analyze(seen.preds)}
+    return scores | dict(rows={part: summary_row(scores[part])}) | diagnostics(seen.preds, analyzer)
+
+# %% ../../nbs/tasks/00_task.ipynb #16728b3d
+@patch
+def short_scores(self:Task,
+    cfg, # Configuration of the run
+    results:dict, # As for `rescore`
+    seen:StoredPredictions, # Of samples whose truth is known
+) -> dict: # {name: value; None where undefined}
+    "The short row of scores that follows from predictions."
+    preds = seen.preds
+    return summary_row(_analyzer(cfg, results).analyze_predictions(preds.targets, preds.labels))
+
+@patch
+def shares(self:Task,
+    cfg, # Configuration of the run
+    results:dict, # As for `rescore`
+    seen:StoredPredictions, # Of samples whose truth is known
+) -> dict: # {what: (how many are right, of how many)}
+    "How many samples are right, of all and of each group of classes."
+    groups = class_groups(results['class_counts'], **asdict(cfg.evaluation))
+    right = (seen.preds.labels == seen.preds.targets).numpy()
+    of = groups[seen.preds.targets.numpy()]
+    parts = {'all': of != ''} | {g: of == g for g in ('many', 'medium', 'few')}
+    return {k: (int(right[m].sum()), int(m.sum())) for k,m in parts.items()}
