@@ -58,7 +58,7 @@ def load_detector(
                     tuple(results['shape'][1:]), _report(results),
                     dict(margin=o.margin, normalize=o.crop_normalize), options)
 
-# %% ../../nbs/runs/12_detections.ipynb #8e0c5c2d
+# %% ../../nbs/runs/12_detections.ipynb #80144d06
 def detect(
     stream:Stream, # The recording
     detector:BlobDetector=None, # Finds the boxes; the defaults of `BlobDetector` when None
@@ -70,7 +70,7 @@ def detect(
     if min_score is None: min_score = getattr(model, 'threshold', 0.)
     for boxes in detector.stream(stream):
         if model is not None:
-            scores = score_boxes(model, detector, stream, boxes) if len(boxes) else np.zeros(0)
+            scores = score_boxes(model, detector, stream, boxes)
             boxes = boxes.assign(score=scores)[scores >= min_score].reset_index(drop=True)
         yield boxes
 
@@ -85,7 +85,7 @@ def score_boxes(
     how = dict(size=getattr(model, 'size', (64,))[0]) | getattr(model, 'crop', {})
     parts = [boxes[i:i+most] for i in range(0, len(boxes), most)]
     scores = [model.score(detector.crops(stream, b, **how)) for b in parts]
-    return np.concatenate([np.asarray(s, float).reshape(-1) for s in scores])
+    return np.concatenate([np.zeros(0), *(np.asarray(s, float).reshape(-1) for s in scores)])
 
 # %% ../../nbs/runs/12_detections.ipynb #88d615b7
 def _is_plain(streams):
@@ -98,7 +98,7 @@ def _is_plain(streams):
         end += r.n*f.size
     return end == r.path.stat().st_size
 
-# %% ../../nbs/runs/12_detections.ipynb #88d615bx
+# %% ../../nbs/runs/12_detections.ipynb #279f309e
 def _datatype(dtype):
     "SigMF name of complex samples with components of a numpy type."
     d = np.dtype(dtype)
@@ -106,13 +106,13 @@ def _datatype(dtype):
     return f'c{d.kind}{8*d.itemsize}{order}'
 
 def _write_samples(streams, path, block=2**20):
-    with atomic_path(path) as part, open(part, 'wb') as f:
+    with open(path, 'wb') as f:
         for s,i in ((s, i) for s in streams for i in range(0, s.n, block)):
             torch.view_as_real(s.read(i, min(block, s.n - i))).numpy().astype('<f4').tofile(f)
 
 def write_samples(
     streams:list, # `Stream`s of one recording, in order
-    path, # The .sigmf-data file
+    path, # A new file, as `write_pair` gives one
     copy:bool=False, # Copy a plain recording; False links it
 ) -> str: # SigMF name of how the samples lie in the file
     "Put the samples of a recording beside their annotations; linked where they are plain I/Q."
@@ -120,11 +120,9 @@ def write_samples(
     if not _is_plain(streams):
         _write_samples(streams, path)
         return 'cf32_le'
-    source,part = streams[0].recording.path.resolve(),path.with_name(f'.{path.name}.part')
-    part.unlink(missing_ok=True)
-    try: shutil.copyfile(source, part) if copy else part.symlink_to(source)
-    except OSError: shutil.copyfile(source, part)           # A file system without links
-    os.replace(part, path)
+    source = streams[0].recording.path.resolve()
+    try: shutil.copyfile(source, path) if copy else path.symlink_to(source)
+    except OSError: shutil.copyfile(source, path)           # A file system without links
     return _datatype(streams[0].recording.format.dtype)
 
 # %% ../../nbs/runs/12_detections.ipynb #ab0c445d
