@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['write_csv', 'write_jsonl', 'pyarrow_parts', 'write_parquet', 'output_suffix', 'write_rows', 'read_rows',
-           'row_annotation', 'write_annotated']
+           'row_annotation', 'write_annotated', 'check_annotated']
 
-# %% ../../nbs/runs/21_outputs.ipynb #6d8a1cc4
-import json, math, os
+# %% ../../nbs/runs/21_outputs.ipynb #a05fe30a
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -83,17 +83,22 @@ def write_rows(
     "Write a table that comes in parts."
     _writers[output_suffix(path)](path, tables, kinds)
 
-# %% ../../nbs/runs/21_outputs.ipynb #4f1ce4a4
+# %% ../../nbs/runs/21_outputs.ipynb #e637f8a8
+_dtypes = dict(int='Int64', float='float64', bool='boolean', str='object', none='object')
+
 def read_rows(
     path, # File that `write_rows` wrote
-) -> pd.DataFrame:
+    kinds:dict, # {column: kind}, with which it was written
+) -> pd.DataFrame: # Whole numbers and truth values may have gaps
     "Read a table back, numbers with all their digits."
-    suffix = output_suffix(path)
-    if suffix == '.parquet': return pyarrow_parts()[1].read_table(path).to_pandas()
-    if suffix == '.jsonl':
-        with open(path, encoding='utf-8') as f: return pd.DataFrame([json.loads(l) for l in f])
-    if not os.path.getsize(path): return pd.DataFrame()
-    return pd.read_csv(path, float_precision='round_trip', na_values=[''], keep_default_na=False)
+    suffix,types = output_suffix(path),{k: _dtypes[v] for k,v in kinds.items()}
+    if suffix == '.csv':
+        return pd.read_csv(path, dtype=types, float_precision='round_trip', na_values=[''],
+                           keep_default_na=False)
+    if suffix == '.parquet': rows = pyarrow_parts()[1].read_table(path).to_pandas()
+    else:
+        with open(path, encoding='utf-8') as f: rows = pd.DataFrame([json.loads(l) for l in f])
+    return rows.reindex(columns=list(kinds)).astype(types)
 
 # %% ../../nbs/runs/21_outputs.ipynb #fb58b634
 _label_columns = 'class', 'modulation', 'labels'
@@ -121,7 +126,7 @@ def _own_fields(row, label, unknown):
 
 _placed = 'source', 'start', 'count', 'start_s', 'duration_s', 'low_hz', 'high_hz'
 
-# %% ../../nbs/runs/21_outputs.ipynb #44add76e
+# %% ../../nbs/runs/21_outputs.ipynb #245c3d7b
 def write_annotated(
     path, # The .sigmf-meta file; the samples go, as a link where possible, beside it
     streams:list, # `Stream`s of one recording, in order
@@ -130,7 +135,7 @@ def write_annotated(
 ):
     "A recording with its predictions as SigMF annotations."
     path = Path(path)
-    _check_place(path, streams)
+    check_annotated(path, streams)
     rows = [r for t in tables for r in t.astype(object).to_dict('records')]
     notes = [_within(row_annotation(r), streams) for r in rows
              if no_signal not in (r.get('class'), r.get('modulation')) and not pd.isna(r.get('start'))]
@@ -141,9 +146,13 @@ def write_annotated(
                                 description=f'Signals recognised in {streams[0].name}')
     write_pair(path, fill)
 
-# %% ../../nbs/runs/21_outputs.ipynb #bd5cb150
-def _check_place(path, streams):
-    "Refuse a recording without a rate, and to write over the recording itself."
+# %% ../../nbs/runs/21_outputs.ipynb #1aeb7df9
+def check_annotated(
+    path, # The .sigmf-meta file
+    streams:list, # `Stream`s
+):
+    "Refuse several recordings, a recording without a rate, and to write over the recording itself."
+    path = Path(path)
     if len({(s.path, s.name) for s in streams}) != 1:
         raise ConfigError(f'`out` ({path.name}) takes one recording; there are more: give them one '
                           'after the other, or choose a .csv, .jsonl or .parquet file')
