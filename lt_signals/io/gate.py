@@ -209,5 +209,5 @@ def is_noise(
     look = look_at(part, sound, dc)
     if look.n_values <= 2: return True # the last digit of rounding
     level = 10*np.log10(np.maximum(power, 1e-30))
-    steady = np.ptp(np.quantile(level[:-1], [.01, .99])) < 5 # of noise, blocks of 64 vary by ±1.1 dB
-    return bool(steady and 1.85 < look.kurtosis < 2.15 and occupied_share(look.spectrum) > .7)
+    steady = np.ptp(np.quantile(level[:-1], [.01, .99])) < 6 # of noise, blocks of 64 vary by ±1.1 dB
+    return bool(steady and 1.85 < look.kurtosis < 3.5 and occupied_share(look.spectrum) > .7)
