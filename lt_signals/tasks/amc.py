@@ -331,6 +331,14 @@ def decode(self:AMC, cfg, results, outputs):
         res[f'{t}_probability'] = best.tolist()
     return pd.DataFrame(res)
 
+# %% ../../nbs/tasks/03_amc.ipynb #b7e1c9a1
+@patch
+def truth(self:AMC, results):
+    "Modulation and SNR, or the one of them that was learned."
+    mods = ClassTarget(results['tasks'].get(TASKS[0], results['classes']), TASKS[0])
+    grid = mods, ValueTarget('snr_db', results['snr_values'], TASKS[1], 'dB')
+    return [t for t in grid if t.name in results['tasks']]
+
 # %% ../../nbs/tasks/03_amc.ipynb #ebc71c19
 def _by_task(results, seen):
     "Stored predictions of the learned tasks, by name."

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from ..core.config import opt
 from ..core.errors import ConfigError
 from ..data.image_transforms import image_augmentation
+from ..data.targets import LabelsTarget
 from ..data.transforms import make_transforms
 from ..evaluation.multilabel import choose_thresholds, LabelPredictions, MultiLabelAnalyzer
 from ..evaluation.multilabel_metrics import BestLabelF1, MacroLabelF1, MeanAP
@@ -217,6 +218,12 @@ def decode(self:Defects, cfg, results, outputs):
     there = (probs >= torch.tensor([*limits.values()])).tolist()
     text = [', '.join(c for c,v in zip(limits, row) if v) for row in there]
     return pd.DataFrame(dict(labels=text)).join(pd.DataFrame(probs.numpy(), columns=[*limits]))
+
+# %% ../../nbs/tasks/04_defects.ipynb #b7e1c9a2
+@patch
+def truth(self:Defects, results):
+    "Several labels."
+    return [LabelsTarget(results['classes'])]
 
 # %% ../../nbs/tasks/04_defects.ipynb #b2a8cdc9
 @patch

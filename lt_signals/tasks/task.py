@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from ..core.counts import class_groups
 from ..core.errors import ConfigError
 from ..core.registry import Registry
+from ..data.targets import ClassTarget
 from ..evaluation.analysis import ClassificationAnalyzer
 from ..evaluation.diagnostics import diagnostics
 from ..evaluation.metrics import format_table, summary_row
@@ -82,6 +83,7 @@ class Task:
     data_fields = None # Fields of its section that say what the data are; all when None
     synthetic = () # Those that describe the synthetic set, of no effect where there is a path
     less_is_better = 'ECE', # Scores of `ranking` of which less is better
+    adapts = False # Whether classes can be added to a finished run: one class a sample, one head
     needs = 'classes', 'class_counts', 'shape', 'model', 'part' # Results that `model` and `decode` look at
     figures = 'history', 'test', 'calibration', 'confidence', 'roc', 'embedding' # Results to draw
 
@@ -256,6 +258,14 @@ def keep(self:Task,
     meta = {k: dl.store.meta[k].to_numpy()[dl.indices] for k in _told_apart if k in dl.store.meta}
     return StoredPredictions(ctx.predict(part), dict(index=dl.indices, **meta),
                              facts=dict(task=ctx.cfg.task, part=part))
+
+# %% ../../nbs/tasks/00_task.ipynb #b7e1c9a0
+@patch
+def truth(self:Task,
+    results:dict, # Content of `results.json`, or the `facts` of it
+) -> list: # Targets, in the order of the outputs
+    "What samples of other stores are compared with: the classes of a finished run, by name."
+    return [ClassTarget(results['classes'])]
 
 # %% ../../nbs/tasks/00_task.ipynb #26ce8955
 def _analyzer(cfg, results):
