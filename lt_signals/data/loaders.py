@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SignalItems', 'SignalDL', 'batch_sizes', 'resample']
 
-# %% ../../nbs/data/11_loaders.ipynb #804b65f6
+# %% ../../nbs/data/11_loaders.ipynb #293c2db0
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,15 +18,16 @@ from fastai.data.transforms import CategoryMap
 from fastcore.basics import patch
 
 from ..core.counts import class_counts_of
-from ..core.errors import LTSError, SplitError
+from ..core.errors import LTSError
 from ..core.random import torch_stream
 from .drawing import draw_guesses, draw_samples, labels_text
 from .samplers import ClassSampler, make_sampler
-from .targets import default_targets
+from .targets import default_targets, unknown_text
 from .transforms import make_transforms, SignalTransform
+from ..io.given import given_store
 from ..io.store import Store
 
-# %% ../../nbs/data/11_loaders.ipynb #40545834
+# %% ../../nbs/data/11_loaders.ipynb #0df6297a
 class SignalItems:
     "Some samples of a store as fastai sees a data set."
     n_inp = 1 # Of a sample and its labels the first is what a model gets
@@ -41,6 +43,7 @@ class SignalItems:
         self.targets = default_targets(store) if targets is None else list(targets)
         self.all_labels = [t(store, self.indices) for t in self.targets]
         self.labelled = not len(self) or all((y >= 0).any() for y in self.all_labels)
+        self.all_known = all((y >= 0).all() for y in self.all_labels)
 
     @property
     def labels(self):
@@ -87,6 +90,22 @@ def set_split_idx(self:SignalItems,
     old,self.split_idx = self.split_idx,i
     try: yield self
     finally: self.split_idx = old
+
+# %% ../../nbs/data/11_loaders.ipynb #c5841050
+class _Rows:
+    "Samples chosen by their place in `SignalItems`."
+    def __init__(self, items): self.all = items
+    def __getitem__(self, i): return self.all.new(self.all.indices[np.asarray(i)])
+
+@patch(as_prop=True)
+def items(self:SignalItems):
+    "The samples, for those who look for `items`."
+    return self
+
+@patch(as_prop=True)
+def iloc(self:SignalItems):
+    "Samples by their place: `items.iloc[[2, 0]]` are the third and the first."
+    return _Rows(self)
 
 # %% ../../nbs/data/11_loaders.ipynb #83ef9d87
 def _read_ahead(read, items, ahead):
@@ -261,15 +280,16 @@ def __iter__(self:SignalDL):
     self.after_iter()
     if self.epoch == epoch: self.epoch += 1
 
-# %% ../../nbs/data/11_loaders.ipynb #f74b2134
+# %% ../../nbs/data/11_loaders.ipynb #af5a5c92
 _kept = 'bs', 'device', 'drop_last', 'seed', 'prefetch', 'rank', 'world_size', 'sampler'
 
 @patch
 def new(self:SignalDL,
-    dataset=None, # Other data: a `Store`, `SignalItems`, or a list of samples; the same when None
+    dataset=None, # Other data: `SignalItems`, or what `given_store` takes; the same when None
     cls=None, # Type of the loader; the same when None
     num_workers=0, # Passed by fastai; of no effect
     shuffled=None, # Passed by fastai; of no effect
+    process=None, # Passed by fastai; of no effect
     **kwargs, # Arguments of `SignalDL` that are to change
 ):
     "A loader with other data or arguments; other data come in their own order."
@@ -279,16 +299,14 @@ def new(self:SignalDL,
     if 'split_idx' in kwargs: items = items.new(split_idx=kwargs['split_idx'])
     return (cls or type(self))(items, **{**kw, **kwargs})
 
-# %% ../../nbs/data/11_loaders.ipynb #f74b213x
+# %% ../../nbs/data/11_loaders.ipynb #ceefd9d7
 @patch
 def _items(self:SignalDL, o):
     "What fastai calls a test set, as `SignalItems` with our targets."
     if isinstance(o, SignalItems): return o
-    store = o if isinstance(o, Store) else self.store.like(o)
+    store = given_store(o, self.store)
     for t in self.targets:
-        if unknown := t.unknown(store):
-            raise SplitError(f'the other store has samples of {unknown[0]!r}, which is none of the classes '
-                             f'{t.classes[:4]}…; use `store.select_classes` to leave them out')
+        if said := unknown_text(t, store): warnings.warn(said, stacklevel=3)
     return SignalItems(store, targets=self.targets)
 
 # %% ../../nbs/data/11_loaders.ipynb #f74b213y
@@ -310,6 +328,18 @@ def resample(
                      world_size=dl.world_size, **options)
     return dl.new(sampler=s, seed=seed)
 
+# %% ../../nbs/data/11_loaders.ipynb #eee03778
+def _flat(b, names):
+    "A batch in which dictionaries of several targets are laid out in their order."
+    return tuple(v for o in b for v in ([o[k] for k in names if k in o] if isinstance(o, dict) else [o]))
+
+@patch
+def decode(self:SignalDL,
+    b, # Batch: samples, and labels or predictions of each target, which may be a dictionary
+):
+    "A batch on the CPU, as fastai shows it."
+    return TfmdDL.decode(self, _flat(b, [t.name for t in self.targets]) if isinstance(b, (tuple, list)) else b)
+
 # %% ../../nbs/data/11_loaders.ipynb #1aad165z
 @patch
 def show_batch(self:SignalDL,
@@ -330,19 +360,19 @@ def show_batch(self:SignalDL,
     samples = self.decode_batch(b, max_n=max_n)
     draw_samples([s[0] for s in samples], [labels_text(s[1:]) for s in samples], ctxs=ctxs, **kwargs)
 
-# %% ../../nbs/data/11_loaders.ipynb #586abbad
+# %% ../../nbs/data/11_loaders.ipynb #1443d331
 @patch
 def _guesses(self:SignalDL, out, max_n):
     "Predicted classes as text, those of several targets side by side."
-    outs = list(out.values()) if isinstance(out, dict) else [out]
+    outs = out.values() if isinstance(out, dict) else out if isinstance(out, (tuple, list)) else [out]
     picked = [[t.decode(y) for y in t.pick(o[:max_n])] for t,o in zip(self.targets, outs)]
     return [labels_text(row) for row in zip(*picked)]
 
-# %% ../../nbs/data/11_loaders.ipynb #1aad165w
+# %% ../../nbs/data/11_loaders.ipynb #17e555e0
 @patch
 def show_results(self:SignalDL,
     b, # Batch
-    out, # Predictions as for `OneLabel.pick`; a dict of them for several targets
+    out, # Predictions as for `OneLabel.pick`; a dict or tuple of them for several targets
     max_n:int=9, # Most samples
     ctxs=None, # Axes to draw on
     show:bool=True, # Draw; else return what would be drawn
