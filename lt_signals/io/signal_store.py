@@ -29,7 +29,7 @@ def check_normalize(
     if mode not in normalizations:
         raise LTSError(f'`normalize` ({mode!r}) must be one of {", ".join(normalizations)}')
 
-# %% ../../nbs/io/05_signal_store.ipynb #bd1820ba
+# %% ../../nbs/io/05_signal_store.ipynb #7da10828
 def normalize_signals(
     x:Tensor, # Signals, shape (batch, channels, time)
     mode:str, # 'none', 'rms' (mean power 1), 'max' (peak 1), 'zscore' (mean 0, deviation 1)
@@ -37,12 +37,12 @@ def normalize_signals(
 ) -> Tensor: # Same shape; a silent signal stays zero
     "Normalise each signal by itself, over channels and time."
     check_normalize(mode)
-    if mode == 'none' or not len(x): return x
+    if mode == 'none' or x.shape[0] == 0: return x
     norm = lambda x, order: torch.linalg.vector_norm(x, order, (1, 2), keepdim=True)
     x = x / norm(x, math.inf).clamp_min(1e-30)  # so that no square overflows
     if mode == 'max':
         return x / torch.linalg.vector_norm(x, 2, 1).amax(1)[:, None, None].clamp_min(1e-6)
-    n = torch.full((len(x),), x.shape[-1]) if lengths is None else lengths
+    n = torch.full((x.shape[0],), x.shape[-1]) if lengths is None else lengths
     n = n.to(x)[:, None, None]*(x.shape[1] if mode == 'zscore' else 1)
     if mode == 'zscore': x -= x.sum((1, 2), keepdim=True)/n
     if mode == 'zscore' and lengths is not None:

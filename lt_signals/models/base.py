@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['models', 'heads', 'linear_head', 'make_head', 'SignalModel', 'get_base_model', 'split_backbone_head', 'create_model']
 
-# %% ../../nbs/models/00_base.ipynb #3d71f7b3
+# %% ../../nbs/models/00_base.ipynb #c92afeff
 from inspect import signature
 
 from fastcore.basics import patch
@@ -13,6 +13,7 @@ from torch import nn, Tensor
 
 from ..core.errors import LTSError
 from ..core.registry import Registry
+from ..io.types import plain_tensor
 
 # %% ../../nbs/models/00_base.ipynb #b17c8ad5
 models = Registry('model', [f'lt_signals.models.{m}' for m in (
@@ -103,7 +104,7 @@ def forward_head(self:SignalModel,
     "Class scores from features."
     return self.head(self.dropout(f))
 
-# %% ../../nbs/models/00_base.ipynb #206e5965
+# %% ../../nbs/models/00_base.ipynb #de32cf93
 @patch
 def _plain(self:SignalModel, x):
     "`x` as a plain tensor, if its shape is right."
@@ -113,7 +114,7 @@ def _plain(self:SignalModel, x):
     if x.shape[-1] < self.min_length:
         raise LTSError(f'`x` has {x.shape[-1]} samples a signal; {type(self).__name__} needs '
                        f'at least {self.min_length}')
-    return x.as_subclass(Tensor)
+    return plain_tensor(x)
 
 # %% ../../nbs/models/00_base.ipynb #607dc597
 @patch

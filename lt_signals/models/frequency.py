@@ -6,7 +6,7 @@
 __all__ = ['to_complex', 'log_spectrogram', 'keying', 'keying_spectrum', 'WideResidualBlock', 'MeanMaxPool', 'SpectrumEnvelope',
            'SpectrumEnvelopeNet', 'spectrum_planes', 'Spectrum', 'FrequencyDomainExpert', 'ResNetFrequencyExpert']
 
-# %% ../../nbs/models/03_frequency.ipynb #0fd3c6ee
+# %% ../../nbs/models/03_frequency.ipynb #958b29df
 import math
 
 import torch
@@ -18,7 +18,7 @@ from torch import nn, Tensor
 from ..core.errors import LTSError
 from .base import models, SignalModel
 from .iq import residual_stages
-from .layers import conv_block, make_norm
+from .layers import bin_frequencies, conv_block, fft, make_norm, rfft
 
 # %% ../../nbs/models/03_frequency.ipynb #d5263d16
 def to_complex(
@@ -28,7 +28,7 @@ def to_complex(
     x = F.pad(x.float(), (0, 0, 0, x.shape[1] % 2))
     return torch.complex(x[:, ::2].contiguous(), x[:, 1::2].contiguous())
 
-# %% ../../nbs/models/03_frequency.ipynb #642552e7
+# %% ../../nbs/models/03_frequency.ipynb #19912cf9
 def log_spectrogram(
     z:Tensor, # Complex signals, shape (..., time)
     n_fft:int=64, # Bins, and samples a frame
@@ -39,18 +39,20 @@ def log_spectrogram(
     if z.shape[-1] < n_fft:
         raise LTSError(f'`z` has {z.shape[-1]} samples; `n_fft` ({n_fft}) needs as many')
     window = torch.hann_window(n_fft, device=z.device)
-    frames = torch.fft.fftshift(torch.fft.fft(z.unfold(-1, n_fft, hop)*window), -1)
-    power = torch.view_as_real(frames).square().sum(-1)/window.square().sum()
+    parts = torch.view_as_real(z).unfold(-2, n_fft, hop)*window
+    frames = torch.view_as_real(fft(torch.complex(*parts.unbind(-2))))
+    power = torch.fft.fftshift(frames.square().sum(-1), -1)/window.square().sum()
     return (power/floor).log1p().transpose(-1, -2)/math.log(10)
 
-# %% ../../nbs/models/03_frequency.ipynb #85f25b58
+# %% ../../nbs/models/03_frequency.ipynb #9a16dd97
 def keying(
     z:Tensor, # Complex signals, shape (..., time)
     step:int=8, # Samples averaged to one step
     floor:float=1e-4, # Power that counts as silence, full scale being 1
 ) -> Tensor: # Shape (..., 3, time//step): level (decades), frequency (radians/sample), purity
     "Level, instantaneous frequency against its mean, and tone purity of each short step."
-    lagged = torch.view_as_real(F.pad(z[..., 1:]*z[..., :-1].conj(), (0, 1))).movedim(-1, -2)
+    lagged = torch.view_as_real(z[..., 1:]*z[..., :-1].conj())
+    lagged = F.pad(lagged, (0, 0, 0, 1)).movedim(-1, -2)
     power = _steps(torch.view_as_real(z).square().sum(-1), step)
     re,im = _steps(lagged, step).unbind(-2)
     re,im = _turn_back(re, im)
@@ -71,7 +73,7 @@ def _turn_back(re, im):
     c,s = mean.cos(),mean.sin()
     return re*c + im*s, im*c - re*s
 
-# %% ../../nbs/models/03_frequency.ipynb #b28f83dd
+# %% ../../nbs/models/03_frequency.ipynb #c430e06a
 def keying_spectrum(
     z:Tensor, # Complex signals, shape (..., time)
     step:int=8, # Samples averaged to one step
@@ -81,7 +83,7 @@ def keying_spectrum(
     a = _steps(torch.view_as_real(z).square().sum(-1), step).clamp_min(1e-12).sqrt()
     a = a - a.mean(-1, keepdim=True)
     spread = a.square().mean(-1, keepdim=True).sqrt()*a.shape[-1]**.5 + 1e-3
-    bins = (torch.fft.rfft(a).abs()/spread + .02).log()[..., 1:max(a.shape[-1]//4, 1) + 1]
+    bins = (rfft(a).abs()/spread + .02).log()[..., 1:max(a.shape[-1]//4, 1) + 1]
     bands = F.adaptive_avg_pool1d(bins.flatten(0, -2)[:, None], n_bands)
     return bands.reshape(*z.shape[:-1], n_bands)
 
@@ -183,27 +185,28 @@ class SpectrumEnvelopeNet(SignalModel):
                          head, **head_options)
         self.min_length = max(n_fft, step)
 
-# %% ../../nbs/models/03_frequency.ipynb #0e2fe46d
+# %% ../../nbs/models/03_frequency.ipynb #7dfa77d9
 def spectrum_planes(
     x:Tensor, # Signals, shape (batch, channels, time): I, Q, I, Q, …
     floor:float=1e-6, # Power of a bin that counts as silence, in the unit of `x` squared
 ) -> Tensor: # float32, shape (batch, 4*ceil(channels/2), time); frequency 0 is at bin time//2
     "Magnitude, cosine and sine of the phase, decades of power: the two-sided, unitary spectrum."
-    f = torch.fft.fftshift(torch.fft.fft(to_complex(x), norm='ortho'), -1)
-    power = f.real.square() + f.imag.square()
+    f = fft(to_complex(x), norm='ortho')
+    re,im = (torch.fft.fftshift(p, -1) for p in (f.real, f.imag))
+    power = re.square() + im.square()
     phase = (power + power.mean(-1, keepdim=True) + 1e-12).rsqrt()
-    planes = (power + 1e-12).sqrt(), f.real*phase, f.imag*phase, (power + floor).log10()
+    planes = (power + 1e-12).sqrt(), re*phase, im*phase, (power + floor).log10()
     return torch.stack(planes, 2).flatten(1, 2)
 
-# %% ../../nbs/models/03_frequency.ipynb #1a9b4223
+# %% ../../nbs/models/03_frequency.ipynb #2098b169
 class Spectrum(nn.Module):
     "`spectrum_planes` and the frequency of each bin, in cycles per sample, -1/2 to 1/2."
     def forward(self, x):
         "Signals (batch, channels, time) to float32 (batch, 4*ceil(channels/2) + 1, time)."
         with torch.autocast(x.device.type, enabled=False): planes = spectrum_planes(x)
         n = x.shape[-1]
-        freq = torch.fft.fftshift(torch.fft.fftfreq(n, device=x.device))
-        return torch.cat([planes, freq.expand(len(x), 1, n)], 1)
+        freq = torch.fft.fftshift(bin_frequencies(n, x.device))
+        return torch.cat([planes, freq.expand(x.shape[0], 1, n)], 1)
 
 def _spectrum(in_channels, norm_kind, batch_size):
     "First layers of a frequency expert, and the number of their channels."

@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['CropBackbone', 'CropModel', 'SignalClassifier', 'Gallery', 'SiameseNet']
 
-# %% ../../nbs/models/14_siamese.ipynb #3b204f06
+# %% ../../nbs/models/14_siamese.ipynb #0a063ad5
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn, Tensor
 
+from ..core.device import exporting
 from ..core.errors import LTSError
+from ..io.types import plain_tensor
 from .base import models, SignalModel
 
 # %% ../../nbs/models/14_siamese.ipynb #ba462c1d
@@ -47,7 +49,7 @@ def _conv(c_in, c_out, stride):
     nn.init.kaiming_normal_(conv.weight, nonlinearity='relu')
     return conv, nn.BatchNorm2d(c_out), nn.ReLU()
 
-# %% ../../nbs/models/14_siamese.ipynb #9261b000
+# %% ../../nbs/models/14_siamese.ipynb #3d2e1298
 class CropModel(SignalModel):
     "Base of the networks for crops."
     def _plain(self, x):
@@ -55,7 +57,7 @@ class CropModel(SignalModel):
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise LTSError(f'`x` has shape {tuple(x.shape)}; {type(self).__name__} takes crops '
                            f'(batch, {self.in_channels}, height, width)')
-        return x.as_subclass(Tensor)
+        return plain_tensor(x)
 
 # %% ../../nbs/models/14_siamese.ipynb #975ded0c
 @models.register(input='crop')
@@ -111,7 +113,7 @@ def fill(self:Gallery,
     self.points = points.detach().float().clone()
     self.labels = labels.clone()
 
-# %% ../../nbs/models/14_siamese.ipynb #09945628
+# %% ../../nbs/models/14_siamese.ipynb #d7bef971
 @patch
 def forward(self:Gallery,
     x:Tensor, # Points, shape (batch, in_features)
@@ -119,7 +121,14 @@ def forward(self:Gallery,
     "Compare points with those of the gallery."
     if not len(self):
         raise LTSError('the gallery is empty: call `set_gallery` with labelled crops')
-    return self._logits(torch.cdist(x.float(), self.points).square())
+    return self._logits(_squared_distances(x.float(), self.points))
+
+# %% ../../nbs/models/14_siamese.ipynb #1dab85f4
+def _squared_distances(a, b):
+    "Squares of the distances of all points `a` to all points `b`, (len(a), len(b))."
+    if not exporting(): return torch.cdist(a, b).square()
+    d = a.square().sum(1, keepdim=True) + b.square().sum(1) - 2*a @ b.T
+    return d.clamp_min(0)
 
 # %% ../../nbs/models/14_siamese.ipynb #4e160b48
 @patch
@@ -128,14 +137,14 @@ def leave_one_out(self:Gallery) -> Tensor: # Logits, shape (n, out_features)
     d = torch.cdist(self.points, self.points).square()
     return self._logits(d.fill_diagonal_(float('inf')))
 
-# %% ../../nbs/models/14_siamese.ipynb #4604b3c8
+# %% ../../nbs/models/14_siamese.ipynb #19db4e64
 @patch
 def _logits(self:Gallery, d):
     "Logits from squared distances to all points, (batch, n); infinite ones do not count."
     res = []
     for c in range(self.out_features):
-        near = d[:, self.labels == c]
-        near = near.topk(min(self.k, near.shape[1]), largest=False).values
+        near = d.where(self.labels == c, float('inf'))
+        near = near.topk(min(self.k, len(self)), largest=False).values
         known = near.isfinite()
         mean = near.where(known, 0.).sum(1)/known.sum(1).clamp_min(1)
         res.append(mean.where(known.any(1), 4.)) # as far as it can be, where no point is left

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['swin_window', 'make_backbone', 'VisionModel']
 
-# %% ../../nbs/models/08_vision.ipynb #72cc504a
+# %% ../../nbs/models/08_vision.ipynb #492aea59
 from difflib import get_close_matches
 
 from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
+from ..io.types import plain_tensor
 from .base import models, SignalModel
 from ..views.constellation import Constellation
 
@@ -115,7 +116,7 @@ class VisionModel(SignalModel):
         "One feature vector a signal, or an image."
         return self.backbone(self.images(x))
 
-# %% ../../nbs/models/08_vision.ipynb #77e4f2f4
+# %% ../../nbs/models/08_vision.ipynb #39e60759
 @patch
 def images(self:VisionModel,
     x:Tensor, # I/Q (batch, 2, time), or images (batch, image_channels, height, width)
@@ -135,7 +136,7 @@ def images(self:VisionModel,
     if self.fixed_size and x.shape[2:] != self.image_size:
         raise LTSError(f'`x` has images of {x.shape[2]} by {x.shape[3]} pixels; this model was '
                        f'built with `image_size={list(self.image_size)}`')
-    return x.as_subclass(Tensor)
+    return plain_tensor(x)
 
 # %% ../../nbs/models/08_vision.ipynb #3399bf6e
 def _short(name, backbone, source, side, **small):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Constellation', 'to_constellation']
 
-# %% ../../nbs/views/00_constellation.ipynb #fec87702
+# %% ../../nbs/views/00_constellation.ipynb #87d8e688
 import math
 from functools import lru_cache
 
@@ -15,8 +15,9 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn, Tensor
 
+from ..core.device import exporting
 from ..core.errors import LTSError
-from ..io.types import TensorConstellation
+from ..io.types import plain_tensor, TensorConstellation
 
 # %% ../../nbs/views/00_constellation.ipynb #9e22b36e
 def _edges(
@@ -33,19 +34,31 @@ def _edges(
     low[:, -1:] = f[:, -1:].double() <= limit
     return torch.where(low, above, f)
 
-# %% ../../nbs/views/00_constellation.ipynb #e98f6a66
+# %% ../../nbs/views/00_constellation.ipynb #21732b6c
+@lru_cache(64)
+def _edge_values(limit, n):
+    "`_edges` of one limit, float32 array (n+1,)."
+    e = np.linspace(-limit, limit, n+1)
+    f = e.astype(np.float32)
+    low = f < e
+    low[-1] = f[-1] <= limit
+    return np.where(low, np.nextafter(f, np.float32(np.inf)), f)
+
 @lru_cache(64)
 def _fixed_edges(limit, n, device):
-    return _edges(torch.tensor([limit], dtype=torch.float64), n).to(device)
+    return torch.from_numpy(_edge_values(limit, n)).to(device)
 
-# %% ../../nbs/views/00_constellation.ipynb #4918b61e
+# %% ../../nbs/views/00_constellation.ipynb #4a8f3cc5
 def _find_bins(
     x:Tensor, # Values, float32 (batch, 2, time)
     limit, # Half width of the range: a float, or float64 (batch,)
     n:int, # Number of bins
 ) -> Tensor: # int32, like `x`: the bin; -1 below the range, `n` above it and for NaN
     "The bin of every value, as in `numpy.histogram2d`."
-    if isinstance(limit, float): edges,scale,row = _fixed_edges(limit, n, x.device),n/2/limit,0
+    if isinstance(limit, float):
+        edges = (torch.tensor(_edge_values(limit, n), device=x.device) if exporting()
+                 else _fixed_edges(limit, n, x.device))
+        scale,row = n/2/limit,0
     else:
         edges,scale = _edges(limit, n),(n/2/limit).float()[:, None, None]
         row = torch.arange(len(x), device=x.device, dtype=torch.int32)[:, None, None]*(n+1)
@@ -53,7 +66,7 @@ def _find_bins(
     nearest = edges.view(-1).index_select(0, (k + row).view(-1)).view_as(x)
     return k.sub_((x < nearest).int())
 
-# %% ../../nbs/views/00_constellation.ipynb #3ceef59e
+# %% ../../nbs/views/00_constellation.ipynb #fccff1c2
 def _pixels(
     x:Tensor, # I/Q, float32 (batch, 2, time)
     limit, # Half width of the range: a float, or float64 (batch,)
@@ -65,7 +78,7 @@ def _pixels(
     inside = k.clamp(0, n-1)
     ok = inside == k
     width = n + 2*margin
-    frame = torch.arange(len(x), device=x.device).mul_(width*width)[:, None]
+    frame = torch.arange(x.shape[0], device=x.device).mul_(width*width)[:, None]
     at = frame + ((n-1+margin - inside[:, 1])*width + inside[:, 0] + margin)
     return at.view(-1), (ok[:, 0] & ok[:, 1]).view(-1).float()
 
@@ -205,12 +218,26 @@ def _smoothed(self:Constellation, x, limit, n, out):
     for d,k in enumerate(kernel[1:], 1): out.add_(image[:, d:n+d, r:n+r], alpha=k)
     if self.scale == 'max': out.div_(out.amax((1, 2), keepdim=True).clamp_min(1e-30))
 
-# %% ../../nbs/views/00_constellation.ipynb #4e4766c2
+# %% ../../nbs/views/00_constellation.ipynb #4dea3b2d
+@patch
+def _traced(self:Constellation, x, limit, n):
+    "Images of `n` bins a side, (batch, n, n), in a traced network."
+    at,weight = _pixels(x, limit, n)
+    counts = x.new_zeros(x.shape[0]*n*n).scatter_add(0, at, weight).view(-1, n, n)
+    v = self._levels(counts, x.shape[-1])
+    if self.smooth:
+        kernel = torch.tensor(_gaussian(self.smooth), device=x.device)
+        for k in (kernel[:, None], kernel[None]):
+            v = torch.nn.functional.conv2d(v[:, None], k[None, None], padding='same')[:, 0]
+    return v/v.amax((1, 2), keepdim=True).clamp_min(1e-30) if self.scale == 'max' else v
+
+# %% ../../nbs/views/00_constellation.ipynb #dc1285b0
 _cached_frames = 16
 
 @patch
 def _channel(self:Constellation, x, limit, n):
     "Images of `n` bins a side, (batch, n, n)."
+    if exporting(): return self._traced(x, limit, n)
     out = _zeros(x, len(x), n, n)
     if not self.smooth:
         self._sharp(x, limit, n, out)
@@ -221,7 +248,15 @@ def _channel(self:Constellation, x, limit, n):
         self._smoothed(x[part], limit if isinstance(limit, float) else limit[part], n, out[part])
     return out
 
-# %% ../../nbs/views/00_constellation.ipynb #4e4766cx
+# %% ../../nbs/views/00_constellation.ipynb #67696689
+@patch
+def _traced_channels(self:Constellation, x, limit):
+    "Images of all resolutions, in a traced network."
+    images = [self._traced(x, limit, self.size//d) for d in self.resolutions]
+    return torch.stack([v.repeat_interleave(d, 1).repeat_interleave(d, 2)
+                        for v,d in zip(images, self.resolutions)], 1)
+
+# %% ../../nbs/views/00_constellation.ipynb #db7d5139
 @patch
 @torch.no_grad()
 def forward(self:Constellation,
@@ -230,10 +265,11 @@ def forward(self:Constellation,
     "Render a batch."
     if x.ndim != 3 or x.shape[1] != 2 or not x.shape[2] or x.is_complex():
         raise LTSError(f'`x` has shape {tuple(x.shape)} ({x.dtype}); I/Q is real (batch, 2, time)')
-    x = x.as_subclass(Tensor).float().contiguous()
+    x = plain_tensor(x).float().contiguous()
     if self.unit_power: x = _unit_power(x)
     limit = self.limits(x)
     if self.resolutions == (1,): return self._channel(x, limit, self.size)[:, None]
+    if exporting(): return self._traced_channels(x, limit)
     images = _zeros(x, len(x), self.n_channels, self.size, self.size)
     for k,d in enumerate(self.resolutions):
         blocks = images[:, k].unflatten(2, (-1, d)).unflatten(1, (-1, d))
