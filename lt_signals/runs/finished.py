@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FinishedRun', 'build_network', 'read_finished', 'load_finished']
 
-# %% ../../nbs/runs/09_finished.ipynb #d34bec83
+# %% ../../nbs/runs/09_finished.ipynb #012f61e8
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ..core.errors import SignalFileError
 from ..core.files import file_digest
 from ..core.runs import RunFolder
 from ..evaluation.rejection import Rejector
-from .recipe import read_recipe, Recipe
+from .recipe import check_parts, read_recipe, Recipe
 from .results import as_written, own_options
 from ..tasks.config import stored_config
 from ..tasks.task import Task, tasks
@@ -69,12 +69,13 @@ def __repr__(self:FinishedRun):
             f'{self.cfg.model.name} on {shape}, {rate}'
             f'{", rejects unknown signals" if self.rejector else ""})')
 
-# %% ../../nbs/runs/09_finished.ipynb #ced5186b
+# %% ../../nbs/runs/09_finished.ipynb #f13cbc92
 def build_network(
     recipe:Recipe, # Of the run
     file, # The file of the recipe, for messages
 ) -> tuple: # The network, untrained, and the configuration of the run
     "The network of a recipe; nothing is fetched for it."
+    check_parts(recipe, file)
     cfg = stored_config(recipe.config, file)
     own = replace(cfg, model=replace(cfg.model, options=own_options(cfg.model.options)))
     with as_written(file, f'a network of task {recipe.task}'):

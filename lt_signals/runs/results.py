@@ -6,7 +6,7 @@
 __all__ = ['results_shape', 'read_results', 'load_run', 'as_written', 'own_options', 'load_model', 'load_rejector', 'OpenRun',
            'open_run', 'label_images']
 
-# %% ../../nbs/runs/05_results.ipynb #c1debd2b
+# %% ../../nbs/runs/05_results.ipynb #9c016c9a
 import json
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +26,7 @@ from ..evaluation.predictions import predict
 from ..evaluation.rejection import Rejector
 from ..io.defects import open_images
 from .prepare import run_loaders
+from .recipe import check_parts, read_recipe
 from ..tasks.config import read_config
 from ..tasks.task import tasks
 from ..training.checkpoint import load_weights
@@ -96,12 +97,13 @@ def own_options(
     if not isinstance(options, dict): return options
     return {k: own_options(v) for k,v in options.items() if k not in _elsewhere}
 
-# %% ../../nbs/runs/05_results.ipynb #8e9dba1x
+# %% ../../nbs/runs/05_results.ipynb #bfaf9a4f
 def load_model(
     path, # Folder of a run
 ) -> nn.Module: # On the CPU, in evaluation mode
     "The trained network of a finished run."
     run, res = RunFolder(path), load_run(path)
+    if run.recipe.exists(): check_parts(read_recipe(run.recipe), run.recipe)
     cfg = read_config(run)
     cfg = replace(cfg, model=replace(cfg.model, options=own_options(cfg.model.options)))
     with as_written(path, f'a network of task {cfg.task}'):

@@ -6,7 +6,7 @@
 __all__ = ['RunConfig', 'task_section', 'run_sections', 'config_for', 'real_names', 'check_sections', 'make_run_config',
            'stored_config', 'read_config', 'data_fields', 'any_config']
 
-# %% ../../nbs/tasks/01_config.ipynb #3131f5c3
+# %% ../../nbs/tasks/01_config.ipynb #c9d9fd24
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import List, Optional
 from ..core.checked_json import check_shape, read_json
 from ..core.config import make_config, nested, opt
 from ..core.errors import ConfigError, LTSError, SignalFileError
-from ..core.registry import load_plugins, unloaded_plugins
+from ..core.registry import load_plugins, loaded_plugin, unloaded_plugins
 from ..data.dataloaders import DataConfig
 from ..evaluation.sections import EvaluationConfig, OpenSetConfig, VisualizationConfig
 from .task import tasks
@@ -164,7 +164,7 @@ def _check_stored(file, d):
         raise SignalFileError(file, 'is no field of a run.', field=odd[0], remedy='take it out.')
     check_shape(d, {f'{f.name}?': dict for f in fields(cls) if is_dataclass(f.type)}, file)
 
-# %% ../../nbs/tasks/01_config.ipynb #84c51367
+# %% ../../nbs/tasks/01_config.ipynb #8d814c3e
 def stored_config(
     d:dict, # Nested configuration, as a file holds it
     file, # The file, for the message
@@ -173,7 +173,7 @@ def stored_config(
     check_shape(d, _stored, file)
     try:
         _check_stored(file, d)
-        return make_run_config(d)
+        return make_run_config(d, dict(plugins=[*map(loaded_plugin, d.get('plugins', []))]))
     except SignalFileError: raise
     except LTSError as e: raise ConfigError(f'{file}: {e}') from None
 
