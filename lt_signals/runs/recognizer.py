@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Recognizer']
 
-# %% ../../nbs/runs/19_recognizer.ipynb #9187873b
+# %% ../../nbs/runs/19_recognizer.ipynb #4713a8fb
 import pandas as pd
 from fastcore.basics import patch
 
@@ -13,6 +13,7 @@ from ..core.tables import markdown_table
 from .finished import FinishedRun, load_finished
 from .inputs import Inputs
 from .prediction import predict_table, predict_tables
+from .scores import confusion_table, evaluate_store, Scores, worst_errors
 
 # %% ../../nbs/runs/19_recognizer.ipynb #49b62abe
 class Recognizer(FinishedRun):
@@ -63,3 +64,33 @@ def predict(self:Recognizer,
     "What the network says of recordings, signals, images or crops."
     inputs = Inputs(what, self.recipe, format, sample_rate, **options)
     return predict_table(self, inputs, by=by, top=top, batch_size=batch_size, min_score=min_score)
+
+# %% ../../nbs/runs/19_recognizer.ipynb #4a303f34
+@patch
+def evaluate(self:Recognizer,
+    store, # `Store` with labels, of classes in any order; some may be unknown to the run
+    batch_size:int=256, # Samples at a time
+    **options, # `sample_rate`, `iq_order` and `pad` of `Inputs`
+) -> Scores: # As the results of a stage; `openset` where the run can reject, `summary`, `notes`
+    "How well the network does on a labelled store."
+    return evaluate_store(self, store, batch_size, **options)
+
+@patch
+def errors(self:Recognizer,
+    store, # `Store` with labels
+    n:int=20, # Errors to name, at most
+    batch_size:int=256, # Samples at a time
+    **options, # `sample_rate`, `iq_order` and `pad` of `Inputs`
+) -> pd.DataFrame: # sample (its number in the store), true, loss, and the columns of a prediction
+    "What the network gets wrong, the worst first."
+    return worst_errors(self, store, n, batch_size, **options)
+
+@patch
+def confusion(self:Recognizer,
+    store, # `Store` with labels
+    target:str=None, # Of several targets, this one; the first when None
+    batch_size:int=256, # Samples at a time
+    **options, # `sample_rate`, `iq_order` and `pad` of `Inputs`
+) -> pd.DataFrame: # Samples; rows are true classes, columns what they are taken for
+    "How often each class is taken for which."
+    return confusion_table(self, store, target, batch_size, **options)
