@@ -63,11 +63,12 @@ def _by_name(args):
         raise ConfigError(f'no switch {wrong[0]}; fields are given as name=value, --help lists them')
     return [(a.partition('=')[0], a) for a in named], [a for a in args if a not in named]
 
-# %% ../../nbs/apps/00_commands.ipynb #929f7cac
+# %% ../../nbs/apps/00_commands.ipynb #76f600ae
 def parse_arguments(
     args:list, # Arguments of a command line
     cls, # Dataclass of the fields
     first:str=None, # Field of the arguments that have no name; one value, or a list
+    rest:str=None, # Field, a list, of those after the first one
 ): # An instance of `cls`
     "Fill `cls` from a command line; names, types and ranges are checked."
     kinds = {f.name: f.type for f in fields(cls)}
@@ -76,6 +77,9 @@ def parse_arguments(
     given = {k: read_value(a, kinds[k.partition('.')[0]]) for k,a in named}
     if bare and first is None:
         raise ConfigError(f'{bare[0]!r} has no name; fields are given as name=value, --help lists them')
+    if rest and bare:
+        own,bare = (bare, []) if first in given else (bare[1:], bare[:1])
+        if own: given[rest] = own + (given.get(rest) or [])
     if bare and _is_kind(kinds[first], list): given[first] = bare + (given.get(first) or [])
     elif len(bare) + (first in given) > 1:
         raise ConfigError(f'`{first}` is given more than once: {", ".join(bare)}')
@@ -115,7 +119,7 @@ def end_quietly():
     "Nobody reads standard output any more: what is still to be written goes nowhere."
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-# %% ../../nbs/apps/00_commands.ipynb #0b0635f9
+# %% ../../nbs/apps/00_commands.ipynb #f08b7a34
 @dataclass
 class Command:
     "A command of a terminal; called without arguments, it answers the command line of the process."
@@ -125,6 +129,7 @@ class Command:
     run:Callable # Called with an instance of `options`; returns text to print, or None
     first:str=None # Field of the arguments that have no name; where its default is '', it is needed
     stopped:str='' # What to do after Ctrl-C; `{command}` is the command as it was given
+    rest:str=None # Field, a list, of the arguments without a name after the first; it is needed
 
     def __call__(self,
         args:list=None, # Arguments; those of the process when None
@@ -199,16 +204,17 @@ def after_stop(self:Command,
     command = shlex.join([self.name, *args])
     return 'stopped' + (f'; {self.stopped.format(command=command)}' if self.stopped else '')
 
-# %% ../../nbs/apps/00_commands.ipynb #e9470ed1
+# %% ../../nbs/apps/00_commands.ipynb #c6d01e61
 @patch
 def parse(self:Command,
     args:list, # Arguments
 ): # An instance of `options`
     "The fields of a command line; modules in the field `plugins` are imported."
-    cfg = parse_arguments(args, self.options, self.first)
+    cfg = parse_arguments(args, self.options, self.first, self.rest)
     names = {f.name for f in fields(self.options)}
-    if self.first in names and getattr(cfg, self.first) == '':
-        raise ConfigError(f'`{self.first}` is missing: {self.name} {self.first.upper()}; '
+    needed = [f for f in (self.first, self.rest) if f in names]
+    if lost := [f for f in needed if getattr(cfg, f) == ([] if f == self.rest else '')]:
+        raise ConfigError(f'`{lost[0]}` is missing: {self.name} {" ".join(f.upper() for f in needed)}; '
                           '--help has examples')
     if 'plugins' in names: load_plugins(cfg.plugins)
     return cfg
