@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['Recognizer']
 
-# %% ../../nbs/runs/19_recognizer.ipynb #4713a8fb
+# %% ../../nbs/runs/19_recognizer.ipynb #413f7e4e
+from pathlib import Path
+
 import pandas as pd
 from fastcore.basics import patch
 
@@ -13,6 +15,8 @@ from ..core.tables import markdown_table
 from .finished import FinishedRun, load_finished
 from .inputs import Inputs
 from .prediction import predict_table, predict_tables
+from .pretrained import load_pretrained
+from .pretrained import save_pretrained as write_pretrained
 from .scores import confusion_table, evaluate_store, Scores, worst_errors
 
 # %% ../../nbs/runs/19_recognizer.ipynb #49b62abe
@@ -94,3 +98,23 @@ def confusion(self:Recognizer,
 ) -> pd.DataFrame: # Samples; rows are true classes, columns what they are taken for
     "How often each class is taken for which."
     return confusion_table(self, store, target, batch_size, **options)
+
+# %% ../../nbs/runs/19_recognizer.ipynb #b975ab20
+@patch(cls_method=True)
+def from_pretrained(cls:Recognizer,
+    name, # A folder, a name of `shipped`, or 'user/name' of a hub
+    device:str='auto', # Where the network goes: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
+    hub:bool=False, # Fetch a 'user/name' that is no folder from huggingface.co
+):
+    "The recognizer of a folder that was passed on; nothing in it is executed."
+    return cls.of(load_pretrained(name, device, hub))
+
+@patch
+def save_pretrained(self:Recognizer,
+    folder, # Folder to make; one that was made in this way is replaced
+    title:str=None, # Heading of the card; the name of the run when None
+    license:str=None, # Of the weights, as hubs call it ('apache-2.0'); 'other' when None
+    use:str=None, # What was measured with it elsewhere, Markdown: a section of the card
+) -> Path: # The folder
+    "Write recipe, weights, rejector, predictions and model card as a folder to pass on."
+    return write_pretrained(self, folder, title, license, use)
