@@ -8,21 +8,33 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from matplotlib.figure import Figure
 
+from lt_signals.apps.labeller import LabelSession
 from lt_signals.core import files
 from lt_signals.core.files import atomic_folder, write_atomically
 from lt_signals.core.runs import RunFolder
 from lt_signals.core.tensor_files import read_tensors, write_tensors
+from lt_signals.evaluation.figures import save_figure
+from lt_signals.explain.perturbed import write_perturbed
+from lt_signals.explain.perturbed_sets import PerturbationDataset
 from lt_signals.io.constellation_files import ConstellationDataset
 from lt_signals.io.defects import open_defects
 from lt_signals.io.readers import open_signals
+from lt_signals.io.sigmf_write import write_sigmf
 from lt_signals.io.signal_store import SignalStore
 from lt_signals.io.write import write_signals
 from lt_signals.synth.layouts import write_modulations
 from lt_signals.synth.plate_sets import write_plates
+from lt_signals.synth.scenes import write_scene
 from lt_signals.training.checkpoint import load_state, save_state
+from lt_signals.views.annotations import read_boxes
+from lt_signals.views.boxes import make_boxes
 from lt_signals.views.constellation import Constellation
 from lt_signals.views.constellation_folders import write_constellations
+from lt_signals.views.crops import CropStore
+from lt_signals.views.streams import open_streams
 
 pytestmark = [pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs os.fork'), pytest.mark.filterwarnings('ignore')]
 
@@ -67,6 +79,45 @@ def check_split(path):
     assert len(versions) == 1
     return versions.pop()
 
+def boxes(version):
+    t = np.arange(2)/10
+    return make_boxes(dict(t_start=t, t_stop=t + .05, f_low=t*0 - 100., f_high=t*0 + 100. + version))
+
+def check_scene(path):
+    "Samples and boxes of one version."
+    x, edges = open_streams(path)[0].read(), read_boxes(path).f_high.to_numpy()
+    version = int(x[0].real)
+    assert x.shape == (300 + version,) and (x == version + 1j*version).all() and np.allclose(edges, 100 + version)
+    return version
+
+def write_labels(path, version):
+    "Label two crops of a recording in a session, with its annotations."
+    rec = path.parent/'rec.cf32'
+    if not rec.exists(): np.zeros((1000, 2), '<f4').tofile(rec)
+    crops = CropStore(np.zeros((2, 16, 16), np.float32), meta=boxes(0).assign(stream=0))
+    session = LabelSession(crops, path, streams=open_streams(rec, sample_rate=1000.))
+    while session.file.numbers: session.undo()
+    for _ in range(2): session.label(version)
+
+def check_labels(path):
+    rows = path.read_text().splitlines()[1:]
+    said = {row.split(',')[1] for row in rows}
+    for meta in path.with_suffix('').glob('*.sigmf-meta'):
+        assert {*read_boxes(meta).get('label', ())} <= {'noise', 'signal'} and open_streams(meta)[0].n == 1000
+    assert len(rows) <= 2
+    return {'noise': 0, 'signal': 1}[said.pop()] if len(said) == 1 else None
+
+def write_plot(path, version):
+    fig = Figure((1 + version, 1))
+    fig.subplots().plot([0, 1])
+    save_figure(fig, path.with_suffix(''))
+
+def check_plot(path):
+    assert path.with_suffix('.svg').read_text().rstrip().endswith('</svg>')
+    with Image.open(path) as image:
+        image.load()
+        return image.width//150 - 1
+
 def write_latest(path, version):
     RunFolder.create(path.parent, path.name.removesuffix('_latest'))
 
@@ -80,6 +131,11 @@ writers = {
     'state': ('state.pt', lambda p, v: save_state(dict(w=torch.full((50,), float(v))), p), lambda p: int(load_state(p)['w'][0])),
     'folder': ('folder', write_folder, check_folder),
     **{s[1:]: (f'set{s}', lambda p, v: write_signals(signals(v), p), check_signals) for s in ('.h5', '.npz', '.mat', '.npy')},
+    'sigmf': ('rec.sigmf-meta', lambda p, v: write_sigmf(signals(v), p), check_signals),
+    'sigmf_archive': ('rec.sigmf', lambda p, v: write_sigmf(signals(v), p), check_signals),
+    'scene': ('rec.sigmf-meta', lambda p, v: write_scene(p, np.full((2, 300 + v), v, np.float32), boxes(v), 1000.), check_scene),
+    'labels': ('labels.csv', write_labels, check_labels),
+    'figure': ('plot.png', write_plot, check_plot),
     'rml2018': ('set.hdf5', write_set('rml2018'), check_rml2018),
     'split_hdf5': ('split', write_set('split_hdf5'), check_split),
     'latest': ('demo_latest', write_latest, check_latest)}
@@ -87,6 +143,8 @@ writers = {
 # Those that leave what is complete as it is: a second run goes on
 once = {
     'plates': ('steel', lambda p, v: write_plates(p, 6, size=(32, 48)), lambda p: len(open_defects(p)) == 6),
+    'perturbed': ('perturbed', lambda p, v: write_perturbed(signals(1), p, ['top'], [20], batch_size=3),
+                  lambda p: len(PerturbationDataset(p, 'top20_time')) == 6),
     'constellations': ('png', lambda p, v: write_constellations(signals(1), p, Constellation(16)), lambda p: len(ConstellationDataset(p)) == 6)}
 
 
@@ -110,7 +168,9 @@ def killed_at(k, before):
         return dies
     os.replace, files._exchange = deadly(os.replace), deadly(files._exchange)
 
-def parts(folder): return [p for p in folder.rglob('*') if '.part' in p.name or '.tmp' in p.name]
+def parts(folder):
+    "What a writer leaves beside what it made."
+    return [p for p in folder.rglob('*') if '.part' in p.name or '.tmp' in p.name or p.name[0] == '.' and p.suffix == '.sigmf-data']
 
 def kill_at_renames(name, path, write, check):
     for k in range(1, 9):

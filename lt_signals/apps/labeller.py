@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LabelAnnotations', 'LabelSession', 'draw_crop', 'Labeller']
 
-# %% ../../nbs/apps/04_labeller.ipynb #65ee9cd4
+# %% ../../nbs/apps/04_labeller.ipynb #e4c592c0
 import html, io, os
 from functools import partial
 from importlib.util import find_spec
@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 from ..core.errors import LTSError
 from ..evaluation.figures import house_style
+from ..io.sigmf_write import write_pair
 from ..runs.detections import write_samples
-from ..views.annotations import (box_annotations, capture_segment,
+from ..views.annotations import (annotations_meta, box_annotations, capture_segment,
                                           write_annotations)
 from ..views.boxes import make_boxes, show_boxes
 from ..views.crops import CropStore
@@ -63,7 +64,7 @@ class LabelAnnotations:
         boxes = self.labels.meta.iloc[i].assign(label=[self.labels.classes[held[j]] for j in i])
         return box_annotations(boxes, s.sample_rate, s.center_freq, s.first)
 
-# %% ../../nbs/apps/04_labeller.ipynb #da870391
+# %% ../../nbs/apps/04_labeller.ipynb #e10de9b9
 @patch
 def write(self:LabelAnnotations,
     stream:int, # Number of the stream whose labels changed
@@ -72,14 +73,17 @@ def write(self:LabelAnnotations,
     i = self.file[stream]
     members = [k for k,f in enumerate(self.file) if f == i]
     parts = [self.streams[k] for k in members]
-    target = self.folder/''.join('_' if c in '.[]' else c for c in parts[0].name)
-    if i not in self._types:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._types[i] = write_samples(parts, f'{target}.sigmf-data')
+    name = ''.join('_' if c in '.[]' else c for c in parts[0].name)
+    file = self.folder/f'{name}.sigmf-meta'
     notes = [n for k in members for n in self._notes(k)]
     captures = [capture_segment(p.first, p.center_freq) for p in parts]
-    write_annotations(f'{target}.sigmf-meta', notes, self._types[i], parts[0].sample_rate, captures,
-                      description=f'Labels of crops of {parts[0].name}')
+    about = dict(annotations=notes, sample_rate=parts[0].sample_rate, captures=captures,
+                 description=f'Labels of crops of {parts[0].name}')
+    def fill(samples):
+        self._types[i] = write_samples(parts, samples)
+        return annotations_meta(datatype=self._types[i], **about)
+    if i in self._types: write_annotations(file, datatype=self._types[i], **about)
+    else: write_pair(file, fill)
 
 # %% ../../nbs/apps/04_labeller.ipynb #ca3ae244
 class LabelSession:

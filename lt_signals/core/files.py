@@ -180,7 +180,7 @@ def check_settings(
     more = f' and {len(differ) - 8} more' if len(differ) > 8 else ''
     raise ConfigError(f'{path} was begun with other settings: {", ".join(differ[:8])}{more}. {remedy}')
 
-# %% ../../nbs/core/05_files.ipynb #58439953
+# %% ../../nbs/core/05_files.ipynb #1ef46bb3
 def keep_settings(
     file, # JSON file; its folder is made where absent
     settings:dict, # JSON-able
@@ -188,6 +188,7 @@ def keep_settings(
 ):
     "Note how a folder is filled; refuse to fill it in another way."
     file = Path(file)
+    clear_leftovers(file)
     if file.is_file():
         check_settings(read_json(file, remedy=remedy), settings, file.parent, remedy)
     else: write_atomically(file, json.dumps(_as_json(settings), indent=1))

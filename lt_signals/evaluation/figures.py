@@ -210,7 +210,7 @@ def plot_method_comparison(
         legend_beside(ax)
     return ax
 
-# %% ../../nbs/evaluation/15_figures.ipynb #40714bb4
+# %% ../../nbs/evaluation/15_figures.ipynb #f7149606
 def save_figure(
     fig:Figure, # What to save
     path, # File name without suffix
@@ -222,7 +222,8 @@ def save_figure(
     for fmt,dest in zip(formats, paths):
         content = io.BytesIO()
         metadata = {'Date': None} if fmt == 'svg' else None # the same figure, the same bytes
-        fig.savefig(content, format=fmt, dpi=dpi, metadata=metadata)
+        with mpl.rc_context({'svg.hashsalt': HOUSE_STYLE['svg.hashsalt']}):
+            fig.savefig(content, format=fmt, dpi=dpi, metadata=metadata)
         write_atomically(dest, content.getvalue())
     return paths
 

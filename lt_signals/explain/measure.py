@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PERCENT', 'ORDERS', 'Probe']
 
-# %% ../../nbs/explain/06_measure.ipynb #4353ecdd
+# %% ../../nbs/explain/06_measure.ipynb #469f420a
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import nn, Tensor
 from ..core.console import with_progress
 from ..core.device import evaluating
 from ..core.errors import file_errors, LTSError, SignalFileError
-from ..core.files import atomic_path, keep_settings
+from ..core.files import atomic_path, clear_leftovers, keep_settings
 from ..data.loaders import SignalDL
 from ..evaluation.multitask import TASKS
 from .attribution import attribute, attributions
@@ -230,12 +230,14 @@ def _write_part(folder, start, batches):
     with atomic_path(folder/f'part_{start:09d}.npz') as part, open(part, 'wb') as f:
         np.savez_compressed(f, **_joined(batches))
 
-# %% ../../nbs/explain/06_measure.ipynb #6a895810
+# %% ../../nbs/explain/06_measure.ipynb #ecf2d2e2
 class _Kept:
     "Outcomes of batches, kept in the files of a folder."
     def __init__(self, folder, every):
         self.folder,self.every = folder,every
-        self.done = [_read_part(f) for f in sorted(folder.glob('part_*.npz'))]
+        files = sorted(folder.glob('part_*.npz'))
+        for f in files: clear_leftovers(f)
+        self.done = [_read_part(f) for f in files]
         self.new = [] # outcomes that are in no file yet
         self.last = time.monotonic()
 

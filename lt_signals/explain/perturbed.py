@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Perturbed', 'perturbation_name', 'write_perturbed']
 
-# %% ../../nbs/explain/10_perturbed.ipynb #f0776f11
+# %% ../../nbs/explain/10_perturbed.ipynb #fb24df67
 import os
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.console import with_progress
 from ..core.errors import LTSError
-from ..core.files import atomic_path, keep_settings
+from ..core.files import atomic_path, clear_leftovers, keep_settings
 from .domains import Domain, get_domain, perturb
 from .measure import ORDERS, PERCENT
 from ..io.constellation_files import list_png
@@ -118,7 +118,7 @@ def _write_frames(file, blocks, label, n_classes, snr):
         f['Y'] = np.tile(np.eye(n_classes, dtype=np.int64)[label], (len(rows), 1))
         f['Z'] = np.full((len(rows), 1), snr)
 
-# %% ../../nbs/explain/10_perturbed.ipynb #e9ac35e1
+# %% ../../nbs/explain/10_perturbed.ipynb #a56091cf
 def _write_cell(data, folder, rows, name, batch_size):
     "Write one cell of a `Perturbed` store to its folder, where it is not complete."
     blocks = _blocks_of(data, rows, batch_size)
@@ -126,6 +126,7 @@ def _write_cell(data, folder, rows, name, batch_size):
         if _pngs_there(folder, name) < len(rows): _write_pngs(folder, blocks, name)
         return
     file = folder/f'{folder.parent.name}_{folder.name}_{name}.h5'
+    clear_leftovers(file)
     if file.exists(): return
     snr = data.meta['snr_db'].iloc[rows[0]]
     _write_frames(file, blocks, data.labels[rows[0]], data.n_classes, snr)

@@ -39,7 +39,7 @@ def write_pair(
     _remove_leftovers(path)
     return path
 
-# %% ../../nbs/io/51_sigmf_write.ipynb #fd4726b6
+# %% ../../nbs/io/51_sigmf_write.ipynb #afc18de2
 def meta_text(
     meta:dict, # `global`, `captures` and `annotations`
 ) -> str:
@@ -57,9 +57,11 @@ def _second_name(file, other):
     "Give a file, or a link to one, a second name, in one step."
     part = other.with_name(f'.{other.name}.part')
     part.unlink(missing_ok=True)
-    try: os.link(file, part, follow_symlinks=False)
-    except (OSError, NotImplementedError): shutil.copy2(file, part, follow_symlinks=False)
-    os.replace(part, other)
+    try:
+        try: os.link(file, part, follow_symlinks=False)
+        except (OSError, NotImplementedError): shutil.copy2(file, part, follow_symlinks=False)
+        os.replace(part, other)
+    finally: part.unlink(missing_ok=True) # Two names of one file are not replaced by each other
 
 def _remove_leftovers(path):
     "Remove hidden samples that a killed writer left, unless the metadata point to them."
