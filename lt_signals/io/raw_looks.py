@@ -103,15 +103,15 @@ def _no_floats(raw, size):
             return f"f{8*other.itemsize}{'_be' if other.str[0] == '>' else ''}"
     return 's16'
 
-# %% ../../nbs/io/08_raw_looks.ipynb #cdd1614b
-def _rms(x): return np.sqrt(np.square(x.astype(np.float64) - x.mean(dtype=np.float64)).mean())
+# %% ../../nbs/io/08_raw_looks.ipynb #38ae668c
+def _rms(x): return x.astype(np.float32).std()
 
 def _swapped_words(raw):
     "Whether 16-bit numbers are small only in the other byte order."
     if raw.size < 64: return ''
     other = raw.view(raw.dtype.newbyteorder())
-    if len(np.unique(raw.astype('<i4') & 255)) < 2: return '' # Eight bits, moved up
     if not _rms(raw) > 8*max(_rms(other), .5): return ''
+    if len(np.unique(raw.astype('<i4') & 255)) < 2: return '' # Eight bits, moved up
     return 's16' if raw.dtype.str[0] == '>' else 's16_be'
 
 # %% ../../nbs/io/08_raw_looks.ipynb #23a3aa71
@@ -123,18 +123,28 @@ def _bytes_of_words(raw):
     if np.abs(share - 1/8).max() > .02 or np.abs(odd.astype(int)).max() >= 40: return ''
     return 's16' if _rms(even.view(np.int8)) > 8*_rms(odd) else ''
 
-# %% ../../nbs/io/08_raw_looks.ipynb #6dc587da
+# %% ../../nbs/io/08_raw_looks.ipynb #6437bdc1
+@np.errstate(all='ignore')
+def _correlated(s):
+    "Power of I and of Q, and what Q has in common with the same I and with the next."
+    i,q = (s - s.mean(0)).T
+    power = np.array([i @ i, q @ q], np.float64)
+    half = max(power.sum()/2, 1e-30)
+    return power, (i[:-1] @ q[:-1])/half, (i[1:] @ q[:-1])/half
+
 def looks_real(
-    stretches:list, # Arrays float (time, 2) of consecutive samples
+    stretches, # Arrays float (time, 2) of consecutive samples; no more are taken than are needed
 ) -> str: # Why, or ''
     "Why samples that are taken for I and Q look like real ones; '' where they do not."
-    x = [s - s.mean(0) for s in (np.asarray(s, np.float64) for s in stretches) if len(s) > 64]
-    total = sum((np.square(s).sum(0) for s in x), np.zeros(2))
+    total,signs,no_q,unlike = np.zeros(2),set(),True,False
+    for s in (np.asarray(s, np.float32) for s in stretches):
+        if len(s) <= 64: continue
+        power,now,after = _correlated(s)
+        total,no_q = total + power,no_q and not s[:, 1].any()
+        signs.add(np.sign(now))
+        unlike = unlike or not (abs(now) >= .15 and abs(now - after) <= .1) or len(signs) > 1
+        if unlike and not no_q: return ''
     if not total[0] or not np.isfinite(total).all(): return ''
-    if all((np.asarray(s)[:, 1] == 0).all() for s in stretches): return 'Q is zero throughout'
-    now = np.array([(s[:-1, 0]*s[:-1, 1]).sum()/max(np.square(s).sum()/2, 1e-300) for s in x])
-    after = np.array([(s[1:, 0]*s[:-1, 1]).sum()/max(np.square(s).sum()/2, 1e-300) for s in x])
-    if abs(10*np.log10(max(total[1], 1e-300)/total[0])) > 1: return ''
-    weak = np.abs(now) < .15
-    if weak.any() or np.abs(now - after).max() > .1 or np.ptp(np.sign(now)): return ''
+    if no_q: return 'Q is zero throughout'
+    if abs(10*np.log10(max(total[1], 1e-30)/total[0])) > 1: return ''
     return 'Q follows I as the next I follows Q, and the spectrum is symmetric about zero'

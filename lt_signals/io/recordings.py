@@ -234,18 +234,20 @@ def facts_from_name(
                   'say sample_rate=… or center_freq=… where that is wrong.')
     return sample_rate or told.sample_rate, told.center_freq if center_freq is None else center_freq
 
-# %% ../../nbs/io/09_recordings.ipynb #95e01ad1
+# %% ../../nbs/io/09_recordings.ipynb #b810d302
 def warn_if_odd(
     rec:RawRecording, # What was opened
     key:str, # Name of its format
 ):
     "Look at a few stretches, and warn where they can hardly be what they are taken for."
-    starts = np.unique(np.linspace(0, max(rec.n - 2048, 0), 8).astype(int))
-    raw = [rec._numbers(int(s), int(min(2048, rec.n))) for s in starts]
-    if other := improbable_format(np.concatenate(raw)):
+    def stretches(count):
+        starts = np.unique(np.linspace(0, max(rec.n - count, 0), 8).astype(int))
+        return (rec._numbers(int(s), min(count, rec.n)) for s in starts)
+    some = [rec._numbers(0, rec.n)] if rec.n <= 4096 else [*stretches(512)]
+    if other := improbable_format(np.concatenate(some)):
         warn_file(rec.path, f'it is read as {key}, but its bytes look like {key[0]}{other}.',
                   f"try format='{key[0]}{other}'.")
-    elif rec.format.n_parts == 2 and (why := looks_real([rec._scaled(r) for r in raw])):
+    elif rec.format.n_parts == 2 and (why := looks_real(map(rec._scaled, stretches(2048)))):
         warn_file(rec.path, f'it is read as complex ({key}), but looks like real samples: {why}.',
                   f"try format='r{key[1:]}'.")
 
