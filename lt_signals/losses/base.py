@@ -36,13 +36,14 @@ class LossConfig:
         if not 0 <= self.label_smoothing <= 1:
             raise LTSError(f'`label_smoothing` ({self.label_smoothing}) must be in [0, 1]')
 
-# %% ../../nbs/losses/01_base.ipynb #39d31a56
+# %% ../../nbs/losses/01_base.ipynb #cdbb930a
 class ImbalancedLoss(nn.Module):
     "Base of the losses: cross-entropy of `adjust(logits, target)`, with class weights."
     requires_counts = False # True where the loss cannot do without `class_counts`
     requires_cosine = False # True where the logits must be those of a cosine head
     adjusts_prior = False # True where the loss corrects for the class prior by itself
     logit_bound = inf # Largest size of a logit that the loss accepts
+    y_int = True # For fastai's `MixUp`: labels are numbers, of which two losses are mixed
 
     def __init__(self,
         class_counts=None, # Training samples per class, shape (n_classes,)

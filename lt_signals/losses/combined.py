@@ -71,13 +71,14 @@ def _common_size(parts):
     if len(sizes) > 1: raise LTSError(f'`losses`: parts differ in `num_classes`: {sorted(sizes)}')
     return next(iter(sizes), None)
 
-# %% ../../nbs/losses/06_combined.ipynb #61ed15b8
+# %% ../../nbs/losses/06_combined.ipynb #44bf3e28
 @patch
 def compute(self:CombinedLoss,
     z:Tensor, # Logits, shape (batch, n_classes)
     target:Tensor, # Class numbers, shape (batch,)
 ) -> Tensor: # The reduced loss
     "Sum of share times loss."
+    for p in self.parts: p.reduction = self.reduction # fastai changes that of the sum for a while
     return sum(s*p.compute(z, target) for s,p in zip(self.shares, self.parts))
 
 # %% ../../nbs/losses/06_combined.ipynb #de1cd822

@@ -56,9 +56,11 @@ def _largest(cost, kind, share):
     rank = cost.masked_fill(~kind, -1).argsort(descending=True).argsort()
     return kind & (rank < (share*kind.sum()).ceil())
 
-# %% ../../nbs/losses/10_contrastive.ipynb #9d083c5b
+# %% ../../nbs/losses/10_contrastive.ipynb #11c95eaf
 class ContrastiveLoss(nn.Module):
     "Contrastive loss of all pairs of a batch, weighed by a rule."
+    y_int = True # For fastai's `MixUp`: labels are numbers, of which two losses are mixed
+    head = None # Compares points with those of known class, where `answer_by` was called
     def __init__(self,
         margin:float=1., # Distance of pairs of two classes, at most 2 on a unit sphere
         pairs:str='balanced', # A name of the registry `pair_rules`
@@ -69,26 +71,53 @@ class ContrastiveLoss(nn.Module):
         if not 0 < share <= 1: raise LTSError(f'`share` ({share}) must be above 0, at most 1')
         self.margin, self.share = margin, share
         self.pairs, self.rule = pairs, pair_rules[pairs]
+        self.reduction = 'mean' # 'none' for one value a sample, as fastai asks for
 
     def extra_repr(self):
         "What `print(loss)` shows."
         return f'margin={self.margin}, pairs={self.pairs!r}, share={self.share}'
 
-# %% ../../nbs/losses/10_contrastive.ipynb #b9bbd10f
+# %% ../../nbs/losses/10_contrastive.ipynb #9f36f352
 @patch
 def forward(self:ContrastiveLoss,
     embedding:Tensor, # Points, shape (batch, n_features)
     target:Tensor, # Class numbers, shape (batch,)
     feature:Tensor=None, # Not used; every loss here may be given features
-) -> Tensor: # A scalar; 0 for a batch of one
+) -> Tensor: # A scalar, 0 for a batch of one; shape (batch,) where `reduction` is 'none'
     "The loss of a batch."
     z, y = embedding.as_subclass(Tensor), target.as_subclass(Tensor)
     if z.ndim != 2 or y.shape != z.shape[:1]:
         raise LTSError(f'`embedding` has shape {tuple(z.shape)}, `target` {tuple(y.shape)}; '
                        'right are (batch, n_features) and (batch,)')
-    if len(z) < 2: return 0.*z.sum()
+    if len(z) < 2: return 0.*(z.sum(1) if self.reduction == 'none' else z.sum())
     i, j = torch.triu_indices(len(z), len(z), 1, device=z.device)
     same = y[i] == y[j]
     d = nn.functional.pdist(z if z.dtype == torch.float64 else z.float())
     cost = contrastive(d, same, self.margin)
-    return (cost*self.rule(cost.detach(), same, self.share)).sum()
+    value = cost*self.rule(cost.detach(), same, self.share)
+    if self.reduction != 'none': return value.sum()
+    return len(z)/2*value.new_zeros(len(z)).index_add(0, i, value).index_add(0, j, value)
+
+# %% ../../nbs/losses/10_contrastive.ipynb #d4a44c00
+@patch
+def answer_by(self:ContrastiveLoss,
+    head:nn.Module, # Makes logits of points, such as a `Gallery`
+):
+    "Let `activation` and `decodes` go by the logits of a head."
+    self.__dict__['head'] = head # not a part of this module
+
+@patch
+def activation(self:ContrastiveLoss,
+    points:Tensor, # Shape (batch, n_features)
+) -> Tensor: # Probabilities, shape (batch, n_classes); the points, where no head is known
+    "Softmax of what the head says."
+    if self.head is None: return points
+    device = next(iter(self.head.buffers()), points).device
+    with torch.no_grad(): return self.head(points.to(device)).softmax(-1).to(points.device)
+
+@patch
+def decodes(self:ContrastiveLoss,
+    probs:Tensor, # Probabilities, shape (batch, n_classes)
+) -> Tensor: # Class numbers, shape (batch,); what was given, where no head is known
+    "The most probable class."
+    return probs if self.head is None else probs.argmax(-1)

@@ -19,9 +19,10 @@ from ..core.errors import LTSError
 from .base import ImbalancedLoss, losses
 from .weights import WeightComputer
 
-# %% ../../nbs/losses/11_multilabel.ipynb #8c79f83a
+# %% ../../nbs/losses/11_multilabel.ipynb #8b28baae
 class MultiLabelLoss(ImbalancedLoss):
     "Base of the losses for several labels: mean over the classes of `costs(logits, target)`."
+    y_int = False # For fastai's `MixUp`: labels are zeros and ones, and are mixed themselves
     def __init__(self,
         class_counts=None, # Training samples with each class, shape (n_classes,)
         num_classes:int=None, # Number of classes, checked against `class_counts`

@@ -152,13 +152,14 @@ def set_weights(self:ClassBalancedLoss,
     ImbalancedLoss.set_weights(self, weight)
     self.base.set_weights(weight)
 
-# %% ../../nbs/losses/02_reweight.ipynb #b705ef6e
+# %% ../../nbs/losses/02_reweight.ipynb #0f98990d
 @patch
 def compute(self:ClassBalancedLoss,
     z:Tensor, # Logits, shape (batch, n_classes)
     target:Tensor, # Class numbers, shape (batch,)
 ) -> Tensor: # The reduced loss
     "The weighted base loss."
+    self.base.reduction = self.reduction # fastai changes it for a while
     return self.base.compute(z, target)
 
 # %% ../../nbs/losses/02_reweight.ipynb #f6593553

@@ -35,7 +35,7 @@ def _checked(scores, labels):
         raise LTSError('`labels` must be 0 (noise) or 1 (signal) for every crop')
     return s.astype(np.float64), y.astype(np.int64)
 
-# %% ../../nbs/tasks/05_crop_scores.ipynb #c34af669
+# %% ../../nbs/tasks/05_crop_scores.ipynb #5c90c31c
 def crop_scores(
     scores, # Score of each crop, 0 to 1, shape (n,)
     labels, # 1 for a signal, 0 otherwise, shape (n,)
@@ -49,8 +49,7 @@ def crop_scores(
     return dict(f1=2*hits/max(k + n, 1), precision=hits/max(k, 1), recall=hits/max(n, 1),
                 average_precision=ap, n=len(y), n_signals=n)
 
-
-# %% ../../nbs/tasks/05_crop_scores.ipynb #8dda31db
+# %% ../../nbs/tasks/05_crop_scores.ipynb #0b16e500
 class BestF1(Metric):
     "F1 of the signals in validation at the best threshold, averaged over the last epochs."
     name = 'f1' # Column in the training log
@@ -75,9 +74,10 @@ class BestF1(Metric):
 
     @property
     def value(self):
-        "The score so far; None before the first batch."
+        "The score so far; None before the first batch, and where there is no signal."
         if not self.scores: return None
         s, y = (np.concatenate(o) for o in (self.scores, self.labels))
+        if not y.any(): return None
         hard, soft = best_threshold(y, s, widest=True)[1], 2*(s*y).sum()/(s.sum() + y.sum())
         self.past[self.epoch:] = [float((1 - self.soft)*hard + self.soft*soft)]
         return sum(self.past[-self.window:])/self.window

@@ -238,19 +238,6 @@ def to_detach(self:SignalLearner,
     "Detach tensors, as fastai's metrics ask for."
     return Learner.to_detach(self, b, cpu, gather=False)
 
-# %% ../../nbs/training/06_distributed.ipynb #9142b05f
-@patch
-def get_preds(self:SignalLearner,
-    ds_idx:int=1, # Which of the loaders: 0 is training, 1 validation
-    dl=None, # Another loader
-    *args, # Passed to fastai's
-    reorder:bool=True, # Put predictions of a shuffled loader in the order of its samples
-    **kwargs, # Passed to fastai's
-):
-    "As fastai's; but what is in order stays so, as fastai cannot reorder a dict of tasks."
-    if dl is None or getattr(dl, 'sampler', None) is None: reorder = False
-    return Learner.get_preds(self, ds_idx, dl, *args, reorder=reorder, **kwargs)
-
 # %% ../../nbs/training/06_distributed.ipynb #5106433b
 def from_rank0(
     func, # Function without arguments; its result must pickle
