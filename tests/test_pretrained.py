@@ -3,6 +3,7 @@
 Nothing in a folder of somebody else is executed or fetched: damaged and hostile files are refused in one line.
 """
 import json, shutil, subprocess, sys, types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from lt_signals.core.errors import LTSError
 from lt_signals.core.runs import RunFolder
 from lt_signals.evaluation.stored import read_predictions
+from lt_signals.runs import card
 from lt_signals.runs.collect import collect_runs
 from lt_signals.runs.experiment import run_experiment
 from lt_signals.runs.finished import load_finished
@@ -29,6 +31,13 @@ tiny = dict(exp_name='small', seed=3, progress=False, device='cpu', training=dic
             synth=dict(n_classes=5, n_max=16, imbalance_ratio=4., n_valid=4, n_test=5), data=dict(batch_size=32),
             model=dict(name='ResNet1D', options=dict(depth=2, width=4)), visualization=dict(enabled=False))
 
+
+@pytest.fixture(scope='module', autouse=True)
+def few_draws():
+    "Rough intervals: cards are made many times here."
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(card, 'bootstrap', partial(card.bootstrap, draws=10))
+        yield
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory): return run_experiment(tiny, out_dir=str(tmp_path_factory.mktemp('runs')))

@@ -130,10 +130,11 @@ def _text(file):
     "What a text file holds; '' where there is none."
     return file.read_text('utf-8', 'replace') if file.is_file() else ''
 
-# %% ../../nbs/runs/25_verify.ipynb #778b9e34
+# %% ../../nbs/runs/25_verify.ipynb #a885a5d5
 def _of_run(run, recipe, scores, seen, cfg):
     "What only a run folder has."
     yield _config_check(run, recipe)
+    yield _digest_check(run.results, seen.facts.get('results_sha256'), run.predictions.name)
     yield from _results_checks(run, recipe, scores, seen, cfg)
 
 def _of_card(own, recipe, seen, cfg):
