@@ -2,7 +2,7 @@
 
 300 mutants a format; 3,000 with `-m slow`. Mutants run in forked children, so that a crash is seen as such.
 """
-import json, os, pickle, resource, select, signal, struct, time
+import json, os, pickle, re, resource, select, signal, struct, time
 from pathlib import Path
 
 import h5py
@@ -333,6 +333,8 @@ def mutant(data, rng):
 
 # One mutant, in the child
 
+inner = 'TypeError', 'KeyError', 'IndexError', 'AttributeError', 'RecursionError', 'NoneType'
+
 def try_open(path, options={}):
     "'read' or 'refused', or what went wrong."
     try:
@@ -341,7 +343,9 @@ def try_open(path, options={}):
         ok = torch.isfinite(x).all() and x.shape[1:] == (s.n_channels, s.target_length) and len(s.meta) == len(s.labels)
         return 'read' if ok and s.labels.max() < max(len(s.classes), 1) else f'nonsense was read: {s!r}'
     except SignalFileError as e:
-        if 'MemoryError' in str(e): return f'asked for too much memory: {e}'
+        if 'MemoryError' in str(e) or 'more memory than there is' in str(e): return f'asked for too much memory: {e}'
+        if names := re.findall('|'.join(inner), str(e)): return f'names {names[0]}: {e}'
+        if 'its content is not what' in str(e): return f'a wrapped {type(e.__cause__).__name__}: {e} ({e.__cause__})'
         if not (Path(e.path).name in str(e) and e.problem and e.remedy): return f'error without file, reason or remedy: {e}'
         return 'refused'
     except BaseException as e: return f'{type(e).__name__}: {e}'

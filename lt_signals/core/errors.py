@@ -59,21 +59,36 @@ def warn_file(
     "Warn about a file, in the shape of a `SignalFileError`; points to the caller's caller."
     warnings.warn(_sentence(path, problem, field, remedy), SignalFileWarning, stacklevel=3)
 
-# %% ../../nbs/core/00_errors.ipynb #b1a3a14b
+# %% ../../nbs/core/00_errors.ipynb #590d5e53
 copy_again = ('the file seems damaged: copy it from its source again, '
                'or check it with the program that wrote it.')
 
+_other_format = ('check it with the program that wrote it; where that opens it, name its format, '
+                 'or write it anew.')
+_check_disk = 'check the path, the permissions and the disk.'
+_mistakes = (TypeError, LookupError, AttributeError, RecursionError, ArithmeticError,
+             AssertionError, NotImplementedError, MemoryError)
+
+def _explained(e):
+    "What went wrong, in words, and what can be done."
+    said = ' '.join(str(e).strip('"\'').split())[:200].rstrip('.')
+    if isinstance(e, OSError) and e.strerror and e.errno: # h5py's have both in their text
+        return f'cannot be read: {e.strerror}', _check_disk
+    if isinstance(e, MemoryError): return 'it asks for more memory than there is', copy_again
+    if (isinstance(e, _mistakes) and 'Unable to' not in said) or not said: # as h5py says it
+        return 'its content is not what a file of its format holds', _other_format
+    return f'cannot be read: {said}', copy_again
+
+# %% ../../nbs/core/00_errors.ipynb #d40829b4
 @contextmanager
 def file_errors(
     path, # The file that is being read
     field:str='', # What is being read inside the file
-    remedy:str=copy_again, # What the user can do
+    remedy:str=None, # What the user can do; follows from what went wrong when None
 ):
     "Translate every exception of a parser into a `SignalFileError`."
     try: yield
     except LTSError: raise
     except Exception as e:
-        said,kind = ' '.join(str(e).split())[:200],type(e).__name__
-        if kind == 'KeyError' and 'Unable to' in said: kind = 'HDF5' # as h5py says it of damage
-        raise SignalFileError(path, f'cannot be read ({kind}: {said}).',
-                              field=field, remedy=remedy) from e
+        problem,what = _explained(e)
+        raise SignalFileError(path, f'{problem}.', field=field, remedy=remedy or what) from e

@@ -6,7 +6,7 @@
 __all__ = ['side_suffixes', 'choose_files', 'find_separator', 'read_text_table', 'as_numbers', 'read_label_table',
            'labels_by_pattern', 'open_each', 'read_folder', 'order_classes', 'folder_recordings']
 
-# %% ../../nbs/io/32_folders.ipynb #aaceda80
+# %% ../../nbs/io/32_folders.ipynb #5f0b4d28
 import csv, inspect, io, os, re, warnings
 from collections import Counter
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import LTSError, SignalFileError
+from ..core.errors import LTSError, SignalFileError, warn_file
 from .joins import join_sources
 from .readers import detect_format, name_format, open_recordings, open_source, readers
 from .sources import SignalSource
@@ -311,7 +311,7 @@ def order_classes(
     names = np.array([*source.classes, ''], object)[source.labels]
     source.annotate(names, classes, source.meta, source.sample_rate)
 
-# %% ../../nbs/io/32_folders.ipynb #8604f513
+# %% ../../nbs/io/32_folders.ipynb #79575948
 def folder_recordings(
     path, # Folder, of any depth
     format:str=None, # Name in `readers`, of each file; found for each when None
@@ -320,7 +320,9 @@ def folder_recordings(
     **options, # Options of the readers of the files
 ) -> list: # `Recording`s, named with their folder
     "The recordings of all readable files below a folder, whole."
-    opened,_ = open_each(choose_files(Path(path), format)[0], options, on_bad_file, open_recordings)
+    files,left = choose_files(Path(path), format)
+    opened,bad = open_each(files, options, on_bad_file, open_recordings)
+    if left + bad: warn_file(path, f'{"; ".join(left + bad)}.')
     for f,found in opened.items():
         folder = f.parent.relative_to(path).as_posix()
         for rec in found: rec.name = rec.name if folder == '.' else f'{folder}/{rec.name}'

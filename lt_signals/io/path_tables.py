@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['path_names', 'label_names', 'is_path_table', 'PartRecording', 'read_path_table', 'path_table_recordings']
 
-# %% ../../nbs/io/33_path_tables.ipynb #1120be9e
+# %% ../../nbs/io/33_path_tables.ipynb #edc115a4
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core.errors import LTSError, SignalFileError
+from ..core.errors import LTSError, SignalFileError, warn_file
 from .folders import (as_numbers, find_separator, open_each, order_classes,
                                     read_text_table)
 from .joins import join_sources
@@ -310,7 +310,7 @@ def _joined_parts(table, files, labels, meta, where, base, place, parts, format,
               else _whole_parts(recs, labels, meta, place))
     return source.note(*said)
 
-# %% ../../nbs/io/33_path_tables.ipynb #aca0b9cb
+# %% ../../nbs/io/33_path_tables.ipynb #ed4d517e
 def path_table_recordings(
     path, # DataFrame, list of paths, or a table file with a column of paths
     format:str=None, # Name in `readers`, of each file; found for each when None
@@ -321,8 +321,9 @@ def path_table_recordings(
     **options, # Options of the readers of the files
 ) -> list: # `Recording`s
     "The recordings that a table names, whole."
-    table,files,_,_,_,base,_ = _rows_of_table(path, path_column, None, root, on_bad_file)
-    opened,_ = _open_rows(files, table, format, options, on_bad_file, open_recordings)
+    table,files,_,_,where,_,_ = _rows_of_table(path, path_column, None, root, on_bad_file)
+    opened,bad = _open_rows(files, table, format, options, on_bad_file, open_recordings)
+    if bad: warn_file(where, f'{"; ".join(bad)}.')
     return [rec for found in opened.values() for rec in found]
 
 readers.register('path_table', sniff=is_path_table, recordings=path_table_recordings,
