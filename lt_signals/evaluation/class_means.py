@@ -71,7 +71,7 @@ def learned_means(
     if not preds.features.isfinite().all(): return None
     return class_means(preds.features, preds.targets, list(dls.vocab))
 
-# %% ../../nbs/evaluation/23_class_means.ipynb #fa3ef8d9
+# %% ../../nbs/evaluation/23_class_means.ipynb #52b47686
 def write_means(
     path, # File to make or replace, `.safetensors`
     m:ClassMeans, # What is written
@@ -85,7 +85,8 @@ def read_means(
 ) -> ClassMeans:
     "Read class means; a file that was changed since it was written is refused."
     state, facts = read_tensors(path, 'means', {'classes': [str]})
-    n, kinds = len(facts['classes']), dict(means=torch.float32, spread=torch.float32, counts=torch.int64)
+    n = len(facts['classes'])
+    kinds = dict(means=torch.float32, spread=torch.float32, counts=torch.int64)
     length = state['means'].shape[-1:] if 'means' in state else ()
     shapes = dict(means=(n, *length), spread=tuple(length), counts=(n,))
     odd = [k for k in kinds if k not in state or state[k].dtype != kinds[k]

@@ -186,7 +186,7 @@ def read_run(
                  **{k: res[k] for k in ('name', 'task', 'seed', 'model', 'loss', 'sampler')})
     with as_written(run.results, f'results of task {res["task"]}'):
         rows = [dict(facts, **_stage_row(task, res, i), data=_data_of(res, cfg),
-                     config=config_until(cfg, names[:i+1]))
+                     config=config_until(cfg, [n for n in names[:i+1] if n in stages]))
                 for i,s in enumerate(res['stages']) if s['rows']]
     for r in rows: check_shape({k: r.get(k) for k in r['scores']}, {str: (float, None)}, run.results)
     return rows

@@ -52,6 +52,7 @@ def synthetic_emitters(
 class Emitter(Task):
     "Who transmitted, from raw I/Q; without a path, synthetic Mode S transmitters"
     Section, section = SynthConfig, 'synth'
+    adapts = True
     synthetic = tuple(f.name for f in fields(SynthConfig))
 
     def open(self, cfg):

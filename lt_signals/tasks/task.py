@@ -200,7 +200,7 @@ def ranking(self:Task,
                                        'OSCR': rejects.get('oscr') if scored else None}
 
 # %% ../../nbs/tasks/00_task.ipynb #da43bc0e
-_of_stage = 'name', 'mode', 'rows', 'threshold', 'thresholds'
+_of_stage = 'name', 'mode', 'rows', 'threshold', 'thresholds', 'tau'
 
 @patch
 def facts(self:Task,
