@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SymbolView', 'DualViewNet']
 
-# %% ../../nbs/models/13_dualview.ipynb #0b51562e
+# %% ../../nbs/models/13_dualview.ipynb #da2b3c3d
 import math
 
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn, Tensor
 
+from ..core.device import exporting
 from ..core.errors import LTSError
 from .base import models, SignalModel
 from .iq import residual_stages
@@ -22,13 +23,18 @@ from .symbols import (find_lines, power_lines, symbol_clock, symbol_values,
                                        turn_back)
 from ..views.constellation import Constellation
 
-# %% ../../nbs/models/13_dualview.ipynb #821574e3
+# %% ../../nbs/models/13_dualview.ipynb #334176cb
 def _histogram(values, inside, bins, top):
     "Share of the values in each of `bins` bins from 0 to `top`, over that of a flat histogram."
     i = (values*(bins/top)).long().clamp(0, bins - 1).where(inside, bins)
-    row = torch.arange(len(values), device=values.device)[:, None]*(bins + 1)
-    count = torch.bincount((i + row).flatten(), minlength=len(values)*(bins + 1))
-    return count.view(len(values), -1)[:, :bins]*bins/inside.sum(1, keepdim=True).clamp_min(1)
+    return _counts(i, bins + 1)[:, :bins]*bins/inside.sum(1, keepdim=True).clamp_min(1)
+
+def _counts(i, n):
+    "How often each number below `n` is in each row of `i`, (batch, n)."
+    zeros = torch.zeros(i.shape[0], n, device=i.device)
+    if exporting(): return zeros.scatter_add(1, i, torch.ones_like(i, dtype=zeros.dtype))
+    row = torch.arange(len(i), device=i.device)[:, None]*n
+    return torch.bincount((i + row).flatten(), minlength=zeros.numel()).view_as(zeros)
 
 # %% ../../nbs/models/13_dualview.ipynb #821574ex
 def _log_spectrum(z, bins):

@@ -55,7 +55,7 @@ def symbol_clock(
     timing = -(at.angle() + centre)/(2*math.pi*rate)
     return rate, timing, (line.abs()/most).gather(1, k)[:, 0]
 
-# %% ../../nbs/models/12_symbols.ipynb #970e5a52
+# %% ../../nbs/models/12_symbols.ipynb #8e12a415
 def symbol_values(
     z:Tensor, # Signals, complex, shape (batch, time)
     rate:Tensor, # Symbols per sample, as of `symbol_clock`, shape (batch,)
@@ -68,7 +68,7 @@ def symbol_values(
     k = torch.arange(int(fastest*n) + 2, device=z.device)
     ramp = ((f.abs()/rate[:, None] - .5*(1 - rolloff))/rolloff).clamp(0, 1)
     x, h = torch.fft.fft(z)*(math.pi/2*ramp).cos(), (n + 1)//2
-    fine = up*torch.fft.ifft(torch.cat([x[:, :h], x.new_zeros(len(x), (up - 1)*n), x[:, h:]], 1))
+    fine = up*torch.fft.ifft(torch.cat([x[:, :h], x.new_zeros(x.shape[0], (up - 1)*n), x[:, h:]], 1))
     first = (n - 1)/2 + timing - (timing*rate).round()/rate
     t = first[:, None] + (k - len(k)//2)/rate[:, None]
     inside = (t >= 0) & (t <= n - 1)
