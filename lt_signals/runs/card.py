@@ -102,11 +102,11 @@ def _what(recipe):
 
 def _options(d): return ', '.join(f'{k}={v}' for k,v in d.items() if v is not None)
 
-# %% ../../nbs/runs/17_card.ipynb #8e883411
+# %% ../../nbs/runs/17_card.ipynb #a3d0f864
 _use = '''```python
 from lt_signals.runs.recognizer import Recognizer
 r = Recognizer.from_pretrained('{name}') # this folder, or its name on a hub
-r.predict('recording.cu8', sample_rate={rate})
+r.predict('recording.cu8'{rate})
 ```'''
 
 def _class_table(recipe, most=40):
@@ -232,7 +232,7 @@ def _origin(recipe, seen):
             f'`{recipe.weights_sha256[:16]}`.\n\n## How to cite\n{cites}\n'
             f'```bibtex\n{_bibtex % recipe.versions.get("lt_signals", "")}\n```')
 
-# %% ../../nbs/runs/17_card.ipynb #f3eafeb5
+# %% ../../nbs/runs/17_card.ipynb #0c71119b
 def model_card(
     recipe:Recipe, # Of the run
     cfg, # Its configuration
@@ -240,10 +240,10 @@ def model_card(
 ) -> str: # Markdown with a head in YAML, as model hubs read it
     "The model card of a run."
     results, facts = recipe_results(recipe), seen.facts
-    rate = 'None' if recipe.sample_rate is None else f'{recipe.sample_rate:g}'
+    rate = '' if recipe.sample_rate is None else f', sample_rate={recipe.sample_rate:.10g}'
     title = facts.get('title') or recipe.name
     sections = {
-        'Use': _use.format(name=title, rate=rate), 'Measured use': facts.get('use'),
+        'Use': _use.format(name=recipe.name, rate=rate), 'Measured use': facts.get('use'),
         'Data': _data(recipe, seen), 'Scores': _scores(cfg, results, seen),
         'Calibration': _calibration(cfg, results, seen),
         'Unknown signals': _unknown(cfg, results, seen), 'Limits': _limits(recipe, seen),
