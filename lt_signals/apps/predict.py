@@ -14,11 +14,11 @@ from ..core.config import opt
 from ..core.console import is_terminal
 from ..views.finder_options import FinderOverrides
 
-# %% ../../nbs/apps/12_predict.ipynb #d4cb44c1
+# %% ../../nbs/apps/12_predict.ipynb #e01760a6
 @dataclass
 class PredictOptions:
     "What is predicted, and where the answers go."
-    run:str = opt('', 'folder of the run; the first argument without a name')
+    run:str = opt('', 'folder of a run, or the name of a shipped one; the first argument without a name')
     what:List[str] = opt([], 'files and folders; the further arguments without a name')
     out:str = opt('predictions.csv', 'table to write: .csv, .jsonl, .parquet; or .sigmf-meta, the '
                   'annotations of one recording')
@@ -34,11 +34,11 @@ class PredictOptions:
                           choices=['skip', 'raise'])
     overwrite:bool = opt(False, 'replace a table that was made in another way')
 
-# %% ../../nbs/apps/12_predict.ipynb #79e199f6
+# %% ../../nbs/apps/12_predict.ipynb #96d3c1d4
 @dataclass
 class BoxOptions(FinderOverrides):
     "How boxes are found, where a detector finds them first."
-    detector:Optional[str] = opt(None, 'folder of a run of task=detection: finds boxes in wide captures, '
+    detector:Optional[str] = opt(None, 'run of task=detection, likewise: finds boxes in wide captures, '
                                  'of which each is named')
     min_score:Optional[float] = opt(None, "leave out lower scores; null: the detector's threshold",
                                     low=0, high=1)

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['import_ray', 'RayWorker', 'run_ray']
 
-# %% ../../nbs/runs/24_archives.ipynb #87ae50db
-import os
+# %% ../../nbs/runs/24_archives.ipynb #91ee43ff
+import json, os
 from contextlib import contextmanager
 
 from ..core.errors import LTSError
-from .predict_files import engines, PredictJob, Todo, Worker
+from .predict_files import engines, Item, PredictJob, Worker
 
-# %% ../../nbs/runs/24_archives.ipynb #cbe52e1e
+# %% ../../nbs/runs/24_archives.ipynb #5c41713b
 def import_ray(): # The package, with its part `ray.data`
     "What this engine needs."
     try: import ray, ray.data
@@ -27,12 +27,16 @@ def _cluster(ray, workers):
     if ray.is_initialized():
         yield
         return
-    near = {} if os.environ.get('RAY_ADDRESS') else dict(num_cpus=workers, include_dashboard=False)
-    ray.init(log_to_driver=False, logging_level='ERROR', **near)
+    near = {} if os.environ.get('RAY_ADDRESS') else \
+        dict(num_cpus=workers, include_dashboard=False, object_store_memory=200*2**20)
+    try: ray.init(log_to_driver=False, logging_level='ERROR', **near)
+    except Exception as e:
+        raise LTSError(f'Ray cannot be started ({" ".join(str(e).split())[:200]}); try again, or use '
+                       'engine=local') from e
     try: yield
     finally: ray.shutdown()
 
-# %% ../../nbs/runs/24_archives.ipynb #c7ef71fd
+# %% ../../nbs/runs/24_archives.ipynb #d47c7f60
 class RayWorker:
     "A `Worker` as Ray Data calls it."
     def __init__(self,
@@ -40,13 +44,13 @@ class RayWorker:
     ): self.worker = Worker(job)
 
     def __call__(self,
-        batch:dict, # Columns of `Todo`s, one row
-    ): # Generator of {'piece': bytes}
-        todo = batch['todo'][0]
+        batch:dict, # {'todo': a `Todo` as JSON}, one row
+    ): # Generator of {'piece': text}
+        item,skip,rows = json.loads(str(batch['todo'][0]))
         with self.worker.listening():
-            for piece in self.worker.pieces(*todo): yield dict(piece=[piece])
+            for piece in self.worker.pieces(Item(*item), skip, rows): yield dict(piece=[piece.decode()])
 
-# %% ../../nbs/runs/24_archives.ipynb #f9a9bcda
+# %% ../../nbs/runs/24_archives.ipynb #d163cf12
 @engines.register('ray')
 def run_ray(
     worker:Worker, # What the workers are made like
@@ -57,7 +61,12 @@ def run_ray(
     ray,n = import_ray(),min(workers or os.cpu_count() or 1, len(todo))
     with _cluster(ray, n):
         ray.data.DataContext.get_current().enable_progress_bars = False
-        items = ray.data.from_items([dict(todo=t) for t in todo], override_num_blocks=len(todo))
+        needs = dict(num_gpus=1) if worker.run.device.type == 'cuda' else dict(num_cpus=1)
+        items = ray.data.from_items([dict(todo=json.dumps(t)) for t in todo], override_num_blocks=len(todo))
         done = items.map_batches(RayWorker, fn_constructor_args=(worker.job,), batch_size=1,
-                                 batch_format='numpy', concurrency=n, num_cpus=1)
-        for row in done.iter_rows(): yield row['piece']
+                                 batch_format='numpy', concurrency=n, **needs)
+        try:
+            for row in done.iter_rows(): yield row['piece'].encode()
+        except ray.exceptions.RayError as e:
+            last = str(e).strip().splitlines()[-1][:300]
+            raise LTSError(f'a worker of Ray failed: {last}') from e

@@ -122,18 +122,20 @@ def groups(self:BoxNamer,
         held,k = [],0
     if held: yield join_boxes(held)
 
-# %% ../../nbs/runs/20_named_boxes.ipynb #b3d70136
+# %% ../../nbs/runs/20_named_boxes.ipynb #17d7078a
 @patch
 def tables(self:BoxNamer,
     stream:Stream, # The recording
     skip:int=0, # Groups at the beginning that are not looked at: they were named before
     source:str=None, # What the recording is called; its name when None
-): # Generator of tables, one for each group; some may be empty
+): # Generator of tables, one for each group; some may be empty; None for those left out
     "What was found in a recording and what it is, in constant memory."
     least = self.min_score
     if least is None: least = getattr(self.detector, 'threshold', 0.)
     for i,boxes in enumerate(self.groups(stream)):
-        if i < skip: continue
+        if i < skip:
+            yield None
+            continue
         if self.detector is not None:
             score = score_boxes(self.detector, self.finder, stream, boxes)
             boxes = boxes.assign(score=score)[score >= least].reset_index(drop=True)

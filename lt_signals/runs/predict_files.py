@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['engines', 'Item', 'list_items', 'PredictJob', 'Worker', 'Todo', 'run_local', 'record_path', 'predict_files']
 
-# %% ../../nbs/runs/23_predict_files.ipynb #0fe3b3d8
+# %% ../../nbs/runs/23_predict_files.ipynb #44c873b7
 import json, os, shutil, warnings
 from collections import Counter
 from contextlib import contextmanager
@@ -28,10 +28,10 @@ from ..io.folders import choose_files
 from ..io.readers import detect_format
 from ..io.store import Store
 from .blocks import input_blocks
-from .finished import load_finished
 from .inputs import Inputs
 from .named_boxes import BoxNamer
 from .outputs import check_annotated, output_suffix, read_rows, write_annotated, write_rows
+from .pretrained import load_pretrained
 from .prediction import answer, detector_of, no_signal, predict_tables, table_of
 from ..views.finder_options import finder_options, FinderOverrides
 from ..views.streams import Stream
@@ -82,18 +82,18 @@ def list_items(
         found |= {i.key: i for i in made}
     return list(found.values())
 
-# %% ../../nbs/runs/23_predict_files.ipynb #81514d1c
+# %% ../../nbs/runs/23_predict_files.ipynb #386e95b2
 @dataclass
 class PredictJob:
     "What is asked of each file."
-    run:str # Folder of the run that names signals
+    run:str # Run that names signals: its folder, that of `save_pretrained`, or a name of `shipped`
     by:str = 'window' # A row for each 'window', 'recording' or 'event'
     top:int = 3 # Most probable classes to name
     sample_rate:float = None # Hz, for files that do not say
     center_freq:float = None # Hz, for files that do not say
     format:str = None # Name in `readers`, of each file
     options:dict = field(default_factory=dict) # Further options of `Inputs`
-    detector:str = None # Folder of a run of task detection, which finds boxes first
+    detector:str = None # Run of task detection, likewise, which finds boxes first
     finder:object = None # `FinderOverrides` of the search; as the detector was trained when None
     min_score:float = None # Leave out boxes below; the threshold of the detector when None
     oversampling:float = None # As for `BoxNamer`
@@ -102,7 +102,7 @@ class PredictJob:
     on_bad_file:str = 'skip' # A file that cannot be read: 'skip' it, which is reported, or 'raise'
     plugins:list = field(default_factory=list) # Modules to import first
 
-# %% ../../nbs/runs/23_predict_files.ipynb #acf309e4
+# %% ../../nbs/runs/23_predict_files.ipynb #b4b426fd
 class Worker:
     "Predicts items; what it is warned of is told with what it finds."
     def __init__(self,
@@ -110,12 +110,12 @@ class Worker:
     ):
         load_plugins(job.plugins)
         self.job,self.heard = job,[]
-        self.run = load_finished(job.run, job.device)
+        self.run = load_pretrained(job.run, job.device)
         self.recipe,self.namer = self.run.recipe,self._namer() if job.detector else None
 
     def _namer(self):
         "What finds boxes and names them."
-        job,found = self.job,load_finished(self.job.detector, self.job.device)
+        job,found = self.job,load_pretrained(self.job.detector, self.job.device)
         if found.recipe.input != 'crop':
             raise ConfigError(f'`detector` ({job.detector}) is a run of task {found.recipe.task}; give '
                               'one of task detection')
@@ -183,7 +183,7 @@ def _nothing(self:Worker, item):
     if self.recipe.input != 'signal': return row.assign(**{'class': no_signal})
     return table_of(self.run, row, answer(self.run, None), np.array([-1]), self.job.top)
 
-# %% ../../nbs/runs/23_predict_files.ipynb #8a393205
+# %% ../../nbs/runs/23_predict_files.ipynb #992046b6
 @patch
 def tables(self:Worker,
     item:Item, # What is predicted
@@ -198,7 +198,8 @@ def tables(self:Worker,
     else: made = islice(predict_tables(self.run, inputs, job.by, job.top, job.batch_size,
                                        job.min_score), skip, None)
     folder = item.name[:-len(Path(item.path).name)]
-    for t in made: yield t.assign(source=folder + t['source']) if folder and len(t) else t
+    one = self.recipe.input == 'image' and item.path.lower().endswith(_pixels)
+    for t in made: yield t.assign(source=item.name if one else folder + t['source'])
 
 @patch
 def _options(self:Worker):
@@ -290,10 +291,10 @@ def _journal(out, settings, overwrite):
             except ConfigError: _empty(place)
         yield Journal(out, settings, 'Delete that folder, choose another file, or say overwrite=true.')
 
-# %% ../../nbs/runs/23_predict_files.ipynb #dd1621bf
+# %% ../../nbs/runs/23_predict_files.ipynb #58859de7
 def _take_over(journal, out, record, items):
     "Put what a table holds already into a journal that is new."
-    if record is None or journal.pieces: return
+    if record is None or journal.pieces or out.suffix.lower() == '.sigmf-meta': return
     wanted,table,at = {i.key for i in items},read_rows(out, record['columns']),0
     for f in record['files']:
         rows,at = table.iloc[at:at + f['rows']],at + f['rows']
