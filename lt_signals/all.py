@@ -32,6 +32,7 @@ from .io.write import write_signals
 from .losses.base import create_loss, losses
 from .models.base import create_model, heads, models
 from .runs.experiment import run_experiment
+from .runs.recognizer import Recognizer
 from .runs.results import load_model, load_rejector, load_run
 from .runs.summarize import summarize
 from .synth.channel import awgn_channel

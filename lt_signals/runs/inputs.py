@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Piece', 'Inputs']
 
-# %% ../../nbs/runs/10_inputs.ipynb #e4ddba33
+# %% ../../nbs/runs/10_inputs.ipynb #53b31653
 import copy, inspect, os, warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.basics import patch
-from PIL import Image
 from torch import Tensor
 
-from ..core.errors import ConfigError, file_errors, LTSError, SignalFileError, SignalFileWarning
+from ..core.errors import ConfigError, LTSError, SignalFileError, SignalFileWarning
 from ..io.constellation_files import ConstellationDataset
-from ..io.defects import DefectStore, open_images
+from ..io.defects import open_images
 from ..io.derived import BandRecording, resampled, swapped, SwappedRecording
 from ..io.folders import choose_files
+from ..io.given import read_images
 from ..io.readers import check_reader_options, detect_format, open_recordings, open_source, readers
 from ..io.recordings import ambiguous_suffixes, Recording, RecordingSource, RowRecording
 from ..io.signal_store import check_finite, SignalStore
@@ -307,7 +307,7 @@ def _image_store(x, recipe):
     x = x.float()/255 if x.dtype == torch.uint8 else x.float()
     return Store(np.full(len(x), -1), recipe.classes, x.shape[1:], data=x)
 
-# %% ../../nbs/runs/10_inputs.ipynb #5ac91ff8
+# %% ../../nbs/runs/10_inputs.ipynb #e18df044
 @patch
 def _images(self:Inputs, path):
     "A folder of images, one image, or a set of constellation images."
@@ -322,22 +322,16 @@ def _images(self:Inputs, path):
 @patch
 def _image_files(self:Inputs, files, most=64):
     "Image files, some at a time."
-    mode = {1: 'L', 3: 'RGB'}[self.recipe.shape[0]]
+    shape = self.recipe.shape
     for i in range(0, len(files), most):
-        some = [Path(f) for f in files[i:i+most]]
-        x = np.stack([_pixels_of(f, mode, self.recipe.shape) for f in some])
-        labels = np.full((len(x), len(self.recipe.classes)), -1)
-        meta = dict(image=[f.as_posix() for f in some])
-        yield self.as_wanted(DefectStore.from_arrays(x, labels, self.recipe.classes, meta=meta))
-
-# %% ../../nbs/runs/10_inputs.ipynb #bcccca2e
-def _pixels_of(file, mode, shape):
-    "An image as uint8 (channels, height, width)."
-    with file_errors(file), Image.open(file) as image: x = np.asarray(image.convert(mode))
-    x = x[None] if x.ndim == 2 else x.transpose(2, 0, 1)
-    if x.shape == tuple(shape): return x
-    raise SignalFileError(file, f'has {x.shape[1]}×{x.shape[2]} pixels; the run takes '
-                          f'{shape[1]}×{shape[2]}.', remedy='scale it as the images of the run were.')
+        some = files[i:i+most]
+        x = read_images(some, shape[0])
+        for f,image in zip(some, x):
+            if image.shape == shape: continue
+            raise SignalFileError(f, f'has {image.shape[1]}×{image.shape[2]} pixels; the run takes '
+                                  f'{shape[1]}×{shape[2]}.', remedy='scale it as the images of the run were.')
+        meta = pd.DataFrame(dict(image=[os.fspath(f) for f in some]))
+        yield Store(np.full(len(x), -1), self.recipe.classes, shape, meta, data=torch.stack(x))
 
 # %% ../../nbs/runs/10_inputs.ipynb #39b02001
 @patch

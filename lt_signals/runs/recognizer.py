@@ -5,38 +5,83 @@
 # %% auto #0
 __all__ = ['Recognizer']
 
-# %% ../../nbs/runs/19_recognizer.ipynb #413f7e4e
+# %% ../../nbs/runs/19_recognizer.ipynb #132cb3a3
 from pathlib import Path
 
 import pandas as pd
 from fastcore.basics import patch
+from fastcore.meta import delegates
 
 from ..core.tables import markdown_table
+from .adapt import adapt_run
+from .explanation import explain_prediction, Explanation
+from .export import export_run, ExportedFile
 from .finished import FinishedRun, load_finished
 from .inputs import Inputs
+from .pretrained import load_pretrained, save_pretrained
 from .prediction import predict_table, predict_tables
-from .pretrained import load_pretrained
-from .pretrained import save_pretrained as write_pretrained
 from .scores import confusion_table, evaluate_store, Scores, worst_errors
 
-# %% ../../nbs/runs/19_recognizer.ipynb #49b62abe
+# %% ../../nbs/runs/19_recognizer.ipynb #d301ad0d
 class Recognizer(FinishedRun):
     "A finished run as a tool."
+    @classmethod
+    def of(cls,
+        run:FinishedRun, # A finished run, wherever it was read
+    ):
+        "A finished run with the methods of a recognizer."
+        return cls(run.recipe, run.model, run.cfg, run.rejector, run.folder)
 
-@patch(cls_method=True)
-def from_run(cls:Recognizer,
-    path, # Folder of a finished run
-    device:str='auto', # Where the network goes: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
-):
-    "The recognizer of a run that training has written."
-    return cls.of(load_finished(path, device))
+    @classmethod
+    def from_run(cls,
+        path, # Folder of a finished run
+        device:str='auto', # Where the network goes: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
+    ):
+        "The recognizer of a run that training has written."
+        return cls.of(load_finished(path, device))
 
-@patch(cls_method=True)
-def of(cls:Recognizer,
-    run:FinishedRun, # A finished run, wherever it was read
-):
-    "A finished run with the methods of a recognizer."
-    return cls(run.recipe, run.model, run.cfg, run.rejector, run.folder)
+    @classmethod
+    def from_pretrained(cls,
+        name, # Folder of `save_pretrained`, a name of `shipped`, or 'user/name' of a hub
+        device:str='auto', # Where the network goes: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
+        hub:bool=False, # Fetch a 'user/name' that is no folder from huggingface.co
+    ):
+        "The recognizer of a network that was passed on; nothing in its folder is executed."
+        return cls.of(load_pretrained(name, device, hub))
+
+# %% ../../nbs/runs/19_recognizer.ipynb #60e3d1cd
+def _wanted(r):
+    "What a sample is, in words."
+    if r.input != 'signal': return f'{r.input}s of shape {r.shape}'
+    rate = 'unknown' if r.sample_rate is None else f'{r.sample_rate:,.9g} Hz'
+    cut = 'signals' if r.windows is None else 'windows'
+    gate = (r.windows or {}).get('gate_db')
+    return (f'{cut} of {r.shape[1]:,} samples, {r.shape[0]} channels, sample rate {rate}, '
+            f'normalize {r.normalize!r}' + (f', {gate:g} dB above the noise' if gate is not None else ''))
+
+@patch
+def describe(self:Recognizer) -> dict: # Names and texts
+    "What the network knows, and what it has to be given."
+    r,count = self.recipe,dict(zip(self.recipe.classes, self.recipe.class_counts))
+    said = [f'{c} ({n:,}, {r.groups.get(c, "")})' for c,n in count.items()]
+    if len(said) > 8: said = [*said[:7], '…', said[-1]]
+    facts = dict(task=r.task, network=f'{self.cfg.model.name} on {self.device}', given=_wanted(r))
+    facts[f'{len(count)} classes'] = ', '.join(said)
+    if (t := r.facts['stages'][-1].get('tau', {}).get('temperature')) is not None: facts['temperature'] = f'{t:.3g}'
+    if self.rejector: facts['unknown signals'] = (f'told by {self.rejector.settings["score"]}, '
+                                                  f'above {self.rejector.threshold:.3g}')
+    if caution := r.split.get('caution'): facts['caution'] = caution
+    return facts
+
+# %% ../../nbs/runs/19_recognizer.ipynb #9a58c513
+@patch
+def __repr__(self:Recognizer):
+    lines = [f'{k}: {v}' for k,v in self.describe().items()]
+    return '\n  '.join([f'Recognizer({self.recipe.name})', *lines])
+
+@patch
+def _repr_markdown_(self:Recognizer):
+    return markdown_table(pd.DataFrame({'': self.describe()}), f'Recognizer {self.recipe.name}', right=False)
 
 # %% ../../nbs/runs/19_recognizer.ipynb #109de5ab
 @patch
@@ -99,22 +144,42 @@ def confusion(self:Recognizer,
     "How often each class is taken for which."
     return confusion_table(self, store, target, batch_size, **options)
 
-# %% ../../nbs/runs/19_recognizer.ipynb #b975ab20
-@patch(cls_method=True)
-def from_pretrained(cls:Recognizer,
-    name, # A folder, a name of `shipped`, or 'user/name' of a hub
-    device:str='auto', # Where the network goes: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
-    hub:bool=False, # Fetch a 'user/name' that is no folder from huggingface.co
-):
-    "The recognizer of a folder that was passed on; nothing in it is executed."
-    return cls.of(load_pretrained(name, device, hub))
+# %% ../../nbs/runs/19_recognizer.ipynb #9eaeb8ab
+@patch
+@delegates(explain_prediction)
+def explain(self:Recognizer,
+    signal, # An array or tensor of one sample, a sample of a store, a recording, a file, an image or a crop
+    method:str='occlusion', # A name of `attributions`: occlusion, integrated_gradients, gradcam, …
+    **kwargs
+) -> Explanation: # `table`, `top`, `show` and `checks`
+    "What of a signal spoke for the answer (`explain_prediction`)."
+    return explain_prediction(self, signal, method, **kwargs)
+
+# %% ../../nbs/runs/19_recognizer.ipynb #acc623a8
+@patch
+@delegates(adapt_run, but=['device'])
+def adapt(self:Recognizer,
+    store, # Labelled signals of new emitters; more of known ones are welcome
+    shots:int=None, # Examples of each class; all that are not held out when None
+    method:str='head', # 'means': no training; 'head': the head alone; 'full': everything
+    **kwargs
+) -> Recognizer: # Of the new run
+    "Learn new classes from a few examples, as a new run (`adapt_run`)."
+    return type(self).from_run(adapt_run(self, store, shots, method, **kwargs).path, str(self.device))
 
 @patch
+def export(self:Recognizer,
+    path, # File to make or replace; `.onnx` or `.pt2` decides on its form
+    inputs=None, # Raw samples to try it on: `Store`, array, tensor; made ones when None
+) -> ExportedFile: # The file, and how near it is to the network
+    "Write the network with its normalisation and class names as one file (`export_run`)."
+    return export_run(self, path, inputs)
+
+@patch
+@delegates(save_pretrained)
 def save_pretrained(self:Recognizer,
-    folder, # Folder to make; one that was made in this way is replaced
-    title:str=None, # Heading of the card; the name of the run when None
-    license:str=None, # Of the weights, as hubs call it ('apache-2.0'); 'other' when None
-    use:str=None, # What was measured with it elsewhere, Markdown: a section of the card
+    folder, # Folder to make; one that was made so is replaced
+    **kwargs
 ) -> Path: # The folder
-    "Write recipe, weights, rejector, predictions and model card as a folder to pass on."
-    return write_pretrained(self, folder, title, license, use)
+    "Write a folder to pass on: recipe, weights, rejector, predictions, card."
+    return save_pretrained(self, folder, **kwargs)
