@@ -74,7 +74,7 @@ def test_head_learns_new_and_keeps_old(base):
     run = adapted(base, some(NEW), 5, 'head')
     a = said(run)
     assert a['new_classes'] == NEW and a['new']['before'] == 0
-    assert a['new']['after'] > .6 and a['old']['after'] > a['old']['before'] - .25, (a['new'], a['old'])
+    assert a['new']['after'] > .6 and a['old']['after'] > .6, (a['new'], a['old'])
     old, new = (load_finished(r.path, 'cpu').model.backbone.state_dict() for r in (base[1], run))
     for k in old: assert torch.equal(old[k], new[k])
 
@@ -115,7 +115,7 @@ def test_known_classes_are_more_examples(base):
 
 def test_replay_and_given_old_signals(base):
     a = said(adapted(base, some(NEW), 5, 'head', replay=True))
-    assert a['replay'] and a['old']['after'] > .7 and a['new']['after'] > .6, (a['new'], a['old'])
+    assert a['replay'] and a['old']['after'] > .6 and a['new']['after'] > .6, (a['new'], a['old'])
     b = said(adapted(base, some(NEW), 1, 'means', old=some(KNOWN, 10, seed=9)))
     assert b['old']['n'] == 30
     with pytest.raises(LTSError, match='which the run does not know'): adapted(base, some(NEW), 1, 'means', old=some(NEW))
