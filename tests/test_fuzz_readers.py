@@ -1,6 +1,6 @@
 """Damaged and hostile files: every reader refuses with `SignalFileError`, or reads; it never crashes, hangs or eats memory.
 
-300 mutants a format; 3,000 with `-m slow`. Mutants run in forked children, so that a crash is seen as such.
+150 mutants a format; 3,000 with `-m slow`. Mutants run in forked children, so that a crash is seen as such.
 """
 import json, os, pickle, re, resource, select, signal, struct, time
 from pathlib import Path
@@ -403,7 +403,7 @@ def fuzz(name, n, folder):
     assert len(done) == n and (said['refused'] > 0 or name in ('cu8', 'cs16'))  # any bytes are samples
 
 @pytest.mark.parametrize('name', makers)
-def test_mutants(name, tmp_path): fuzz(name, 300, tmp_path)
+def test_mutants(name, tmp_path): fuzz(name, batch, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', makers)

@@ -182,5 +182,6 @@ def test_killed_at_random(given, tmp_path):
     for name in commands:
         killed = Killed(name, given, tmp_path/name)
         n[name] = sum(killed.once(rng.uniform(0, 1.05)) for _ in range(20))
+        print(f'{name}: {n[name]} of 20 killed before their end', flush=True)
     print(f'killed before their end: {n}, {sum(n.values())} in all')
     assert sum(n.values()) >= 200

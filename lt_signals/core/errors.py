@@ -59,15 +59,15 @@ def warn_file(
     "Warn about a file, in the shape of a `SignalFileError`; points to the caller's caller."
     warnings.warn(_sentence(path, problem, field, remedy), SignalFileWarning, stacklevel=3)
 
-# %% ../../nbs/core/00_errors.ipynb #590d5e53
+# %% ../../nbs/core/00_errors.ipynb #8c69a9e6
 copy_again = ('the file seems damaged: copy it from its source again, '
                'or check it with the program that wrote it.')
 
 _other_format = ('check it with the program that wrote it; where that opens it, name its format, '
                  'or write it anew.')
 _check_disk = 'check the path, the permissions and the disk.'
-_mistakes = (TypeError, LookupError, AttributeError, RecursionError, ArithmeticError,
-             AssertionError, NotImplementedError, MemoryError)
+_mistakes = TypeError, LookupError, AttributeError, RecursionError, ArithmeticError, AssertionError
+_in_words = 'Unable to', "Can't", "Couldn't", 'No NumPy equivalent' # As h5py says what is damaged
 
 def _explained(e):
     "What went wrong, in words, and what can be done."
@@ -75,7 +75,7 @@ def _explained(e):
     if isinstance(e, OSError) and e.strerror and e.errno: # h5py's have both in their text
         return f'cannot be read: {e.strerror}', _check_disk
     if isinstance(e, MemoryError): return 'it asks for more memory than there is', copy_again
-    if (isinstance(e, _mistakes) and 'Unable to' not in said) or not said: # as h5py says it
+    if (isinstance(e, _mistakes) and not said.startswith(_in_words)) or not said:
         return 'its content is not what a file of its format holds', _other_format
     return f'cannot be read: {said}', copy_again
 

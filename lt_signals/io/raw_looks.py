@@ -41,7 +41,7 @@ _kinds = [ # (first byte, pattern, what it is, remedy)
     (0, b'\x80[\x02-\x05](?:\x95.{8})?[]})(cX\x8cGKMNJ]', 'a pickle',
      'only the documented sets that come as pickles are read; see `public_sets`.')]
 
-# %% ../../nbs/io/08_raw_looks.ipynb #b4fee6ec
+# %% ../../nbs/io/08_raw_looks.ipynb #5d1a0b8e
 def other_kind(
     head:bytes, # The first 4 KiB of a file
     tail:bytes=b'', # Its last byte
@@ -50,8 +50,22 @@ def other_kind(
     for at,pattern,what,remedy in _kinds:
         if what == 'a pickle' and tail != b'.': continue # Two bytes prove little
         if re.match(pattern, head[at:], re.DOTALL): return what, remedy
+    if _is_vita49(head): return 'a file of VITA-49 packets', _vita49
     if len(head) < 16 or re.search(rb'[^\x09\x0a\x0d\x20-\x7e]', head): return None
     return _kind_of_text(head.lstrip())
+
+_vita49 = 'convert it to SigMF first, with vrt_to_sigmf of vrt-iq-tools say.'
+
+def _is_vita49(head):
+    "Whether packets follow each other, by their sizes and counters: three, or all that there are."
+    at,counts = 0,{}
+    for k in range(8):
+        if at + 4 > len(head): break
+        first,second,size = head[at],head[at + 1],4*int.from_bytes(head[at + 2:at + 4], 'big')
+        kind,count = first >> 4,second & 15
+        if kind > 5 or size < 12 or (count - counts.get(kind, count - 1)) % 16 != 1: return False
+        counts[kind],at = count,at + size
+    return k >= 3 and at >= 36
 
 def _kind_of_text(head):
     "What a text is, and what to do."
