@@ -34,14 +34,14 @@ def _edges(
     low[:, -1:] = f[:, -1:].double() <= limit
     return torch.where(low, above, f)
 
-# %% ../../nbs/views/00_constellation.ipynb #21732b6c
+# %% ../../nbs/views/00_constellation.ipynb #3679c2a8
 @lru_cache(64)
 def _edge_values(limit, n):
     "`_edges` of one limit, float32 array (n+1,)."
     e = np.linspace(-limit, limit, n+1)
     f = e.astype(np.float32)
     low = f < e
-    low[-1] = f[-1] <= limit
+    low[-1] = float(f[-1]) <= limit
     return np.where(low, np.nextafter(f, np.float32(np.inf)), f)
 
 @lru_cache(64)
