@@ -126,7 +126,8 @@ def rows_of(args, run, detector, tmp):
             file = tmp/'capture.cu8'
             write_wide(file, seconds) if way == 'boxes' else write_narrow(file, seconds)
             rate = WIDE if way == 'boxes' else NARROW
-            job = dict(run=str(run), sample_rate=rate, device='cpu', **(dict(detector=str(detector)) if way == 'boxes' else {}))
+            job = dict(run=str(run), sample_rate=rate, device='cpu', options=dict(max_windows_per_capture=None))
+            if way == 'boxes': job['detector'] = str(detector)
             got = measure(job, file, tmp/'table.csv', args.threads)
             file.unlink()
             row = dict(way=way, seconds_of_capture=seconds, rows=got['rows'], peak_mb=round(got['peak']/MB, 1), imports_mb=round(got['imports']/MB, 1),
