@@ -95,15 +95,14 @@ def part_values(
         else: v = _of_parts[method](task_scores(model, task), x, parts, target)
     return v.detach().float().cpu()
 
-# %% ../../nbs/runs/14_explanation.ipynb #68d6f6fb
+# %% ../../nbs/runs/14_explanation.ipynb #171dbd86
 def _edges(n, low, high): return np.linspace(low, high, n + 1)
 
 def _signal_frame(x, rate, row):
     "Ends of a sample in time and frequency: seconds and hertz, or samples and cycles a sample."
     if not rate: return ('start', 'stop', 'low', 'high'), (0, x.shape[-1]), (-.5, .5)
-    t = float(row.get('start_s', 0.) or 0.)
-    low,high = row.get('low_hz'), row.get('high_hz')
-    middle = 0. if low is None or pd.isna(low) else (low + high)/2
+    known = {k: v for k,v in row.items() if k in ('start_s', 'low_hz', 'high_hz') and not pd.isna(v)}
+    t,middle = known.get('start_s', 0.),(known.get('low_hz', 0.) + known.get('high_hz', 0.))/2
     return _hertz, (t, t + x.shape[-1]/rate), (middle - rate/2, middle + rate/2)
 
 _hertz = 't_start_s', 't_stop_s', 'low_hz', 'high_hz'
