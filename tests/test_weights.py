@@ -8,6 +8,7 @@ import torch
 
 import lt_signals
 from lt_signals.core.device import evaluating
+from lt_signals.evaluation.stored import read_predictions
 from lt_signals.io.signal_store import SignalStore
 from lt_signals.runs.prediction import detector_of
 from lt_signals.runs.pretrained import load_pretrained
@@ -56,6 +57,13 @@ def test_modulations_and_snr():
     easy = np.isin(np.asarray(store.classes)[store.labels], ['OOK', 'BPSK', 'AM-SSB-SC', 'AM-DSB-SC', 'GMSK'])
     assert right.mean() > .33 and right[easy].mean() > .75, (right.mean(), right[easy].mean())
     assert off.mean() < 1, off.mean()
+
+
+def test_card_says_what_its_predictions_say():
+    seen, card = read_predictions(WEIGHTS/'modulations24'/'predictions.safetensors').preds, (WEIGHTS/'modulations24'/'README.md').read_text()
+    for name in ('modulation', 'snr'):
+        right = (seen.logits[name].argmax(-1) == seen.targets[name]).float().mean().item()
+        assert f'| {name:<10} |  {100*right:.1f} % |' in card
 
 
 def test_gain_and_phase_do_not_matter():
