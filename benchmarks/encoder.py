@@ -10,7 +10,7 @@ with at least three files, of windows and of files (mean log-probability of thei
   features, mean     the same with the hand-made features of benchmarks/rtl433.py
 
 Finished (shots, seed, way) are kept in the results file and not run again. The recordings are found through LTS_DATA or in ../shared/data. Run:
-  python benchmarks/encoder.py [--encoder iq_encoder] [--shots 5] [--seeds 0 1 2] [--steps 200] [--out benchmarks/encoder.json]
+  python benchmarks/encoder.py [--encoder iq_encoder] [--shots 5] [--seeds 0 1 2] [--steps 120] [--out benchmarks/encoder.json]
 """
 import argparse, json, time, warnings
 from pathlib import Path
@@ -100,7 +100,7 @@ def main():
     p.add_argument('--ways', nargs='+', default=WAYS)
     p.add_argument('--shots', type=int, nargs='+', default=[5])
     p.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    p.add_argument('--steps', type=int, default=200, help='training steps of 64 windows')
+    p.add_argument('--steps', type=int, default=120, help='training steps of 64 windows')
     p.add_argument('--width', type=int, default=24)
     p.add_argument('--lr', type=float, default=5e-3, help='encoder: learning rate of the head')
     p.add_argument('--mult', type=float, default=5., help='encoder: rate of the head over that of the rest')

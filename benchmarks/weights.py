@@ -35,9 +35,9 @@ COMMANDS = dict(
     modulations24="""lts_train task=amc exp_name=modulations24 out_dir={out} amc.mods=[OOK,4ASK,8ASK,BPSK,QPSK,8PSK,16PSK,32PSK,16APSK,32APSK,64APSK,128APSK,16QAM,32QAM,64QAM,128QAM,256QAM,AM-SSB-WC,AM-SSB-SC,AM-DSB-WC,AM-DSB-SC,FM,GMSK,OQPSK]
         amc.snr_list=[-10,-6,-2,2,6,10,14,18,22,26,30] amc.n_per=120 amc.length=512 amc.awgn=false amc.dropout=.1 'model.options={{depth: 4, width: 16}}' data.batch_size=128 data.augment=[PhaseRotation] data.in_memory=true
         training.epochs=8 training.lr=3e-3 training.optimizer=AdamW training.weight_decay=.02 scheduler.name=cosine scheduler.warmup_epochs=.5 threads=1""",
-    detector="""lts_train task=detection phase=direct exp_name=detector out_dir={out} detection.scenes=100 data.batch_size=32 training.epochs=14 scheduler.warmup_epochs=2 early_stopping.patience=0 visualization.enabled=false threads=1""",
+    detector="""lts_train task=detection phase=direct exp_name=detector out_dir={out} detection.scenes=80 data.batch_size=32 training.epochs=12 scheduler.warmup_epochs=2 early_stopping.patience=0 visualization.enabled=false threads=1""",
     iq_encoder="""lts_train data.path={out}/remotes.h5 exp_name=iq_encoder out_dir={out} model.name=SpectrumEnvelopeNet 'model.options={{width: 24}}' data.val_ratio=.1 data.test_ratio=.05
-        'data.augment=[{{CarrierOffset: {{max_offset: .44, p: .5}}}}, PhaseRotation, {{IQSwap: {{p: .3}}}}, {{RandomNoiseSNR: {{snr_range: [5, 30], p: .3}}}}]' training.epochs=6 training.lr=3e-3 training.weight_decay=.02
+        'data.augment=[{{CarrierOffset: {{max_offset: .44, p: .5}}}}, PhaseRotation, {{IQSwap: {{p: .3}}}}, {{RandomNoiseSNR: {{snr_range: [5, 30], p: .3}}}}]' training.epochs=5 training.lr=3e-3 training.weight_decay=.02
         stage2.enabled=false stage3.mode=temperature visualization.enabled=false threads=1""")
 WEIGHTS = Path(lt_signals.__file__).parent/'weights'
 
