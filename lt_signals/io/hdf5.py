@@ -57,7 +57,7 @@ def hdf5_dataset(
             raise bad(f'is no array, but a group of {list_names(inside)}.', 'name an array.')
         return _check_dataset(node, path, key)
 
-# %% ../../nbs/io/20_hdf5.ipynb #a4da4d5x
+# %% ../../nbs/io/20_hdf5.ipynb #ab2b3c87
 _unwritten = ('the program that wrote the file did not end, or the file is damaged: write it again, '
               'or only what is there.')
 
@@ -69,6 +69,9 @@ def _check_dataset(ds, path, key):
         raise bad('takes its data from other files.',
                   'copy the data into this file, and trust no file that does this.')
     if ds.shape is None: raise bad('has no data.', 'store an array there.')
+    if packed := [a for a in ('scale_factor', 'add_offset') if a in ds.attrs]:
+        raise bad(f'its numbers are packed ({" and ".join(packed)}, as netCDF does).',
+                  'unpack it, with xarray.open_dataset say, and store what it then holds.')
     size,stored = os.path.getsize(path), ds.id.get_storage_size()
     need = math.prod(ds.shape)*ds.dtype.itemsize
     if stored > size: raise bad(f'{stored:,} bytes are declared, the file has {size:,}.', copy_again)

@@ -18,7 +18,7 @@ from .file_names import facts_in_name
 from .raw_looks import improbable_format, looks_real, refuse_other_kinds
 from .sources import SignalSource
 
-# %% ../../nbs/io/09_recordings.ipynb #58960938
+# %% ../../nbs/io/09_recordings.ipynb #e9c5b5c2
 class SampleFormat(namedtuple('SampleFormat', 'dtype offset scale n_parts', defaults=(2,))):
     "A sample in a file: `n_parts` numbers of `dtype`, each meaning `(value - offset)/scale`."
     __slots__ = ()
@@ -48,17 +48,19 @@ class SampleFormat(namedtuple('SampleFormat', 'dtype offset scale n_parts', defa
         return x.reshape(-1, 2) if self.n_parts == 2 else np.stack([x, np.zeros_like(x)], 1)
 
 def _int24(raw):
-    "Integers of three bytes, little-endian, as int32; a quarter of the last byte is the sign."
+    "Integers of three bytes as int32; the most significant comes first where they have fields."
     x = np.zeros((len(raw), 4), np.uint8)
-    x[:, 1:] = np.ascontiguousarray(raw).view(np.uint8).reshape(-1, 3)
+    three = np.ascontiguousarray(raw).view(np.uint8).reshape(-1, 3)
+    x[:, 1:] = three[:, ::-1] if raw.dtype.names else three
     return x.view('<i4')[:, 0] >> 8
 
-# %% ../../nbs/io/09_recordings.ipynb #5e216c6c
+# %% ../../nbs/io/09_recordings.ipynb #9536c2a5
 _numbers = dict(u8=('u1', 127.5, 127.5), s8=('i1', 0., 128.),
                 u16=('<u2', 32767.5, 32767.5), s16=('<i2', 0., 2.**15), s24=('V3', 0., 2.**23),
                 s32=('<i4', 0., 2.**31), f32=('<f4', 0., 1.), f64=('<f8', 0., 1.),
                 u16_be=('>u2', 32767.5, 32767.5), s16_be=('>i2', 0., 2.**15),
-                s32_be=('>i4', 0., 2.**31), f32_be=('>f4', 0., 1.), f64_be=('>f8', 0., 1.))
+                s24_be=('u1,u1,u1', 0., 2.**23), s32_be=('>i4', 0., 2.**31),
+                f32_be=('>f4', 0., 1.), f64_be=('>f8', 0., 1.))
 sample_formats = {f'{c}{name}': SampleFormat(*numbers, parts) # By name, such as 'cs16' or 'rf32_be'
                   for c,parts in (('c', 2), ('r', 1)) for name,numbers in _numbers.items()}
 

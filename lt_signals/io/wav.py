@@ -99,14 +99,14 @@ def _chunk(path, chunks, name, most=2**16):
         f.seek(at)
         return f.read(min(n, most))
 
-# %% ../../nbs/io/24_wav.ipynb #4d3cb852
+# %% ../../nbs/io/24_wav.ipynb #b8d3c249
 def open_wav(
     path, # A WAV file
     *,
     iq_order:str='IQ', # 'IQ', or 'QI' where the first channel is Q
     sample_rate:float=None, # Hz; that of the file when None
     center_freq:float=None, # Hz; that of the file, or of its name, when None
-    channel:int=None, # Take this one alone, as real samples; I and Q are the two when None
+    channel=None, # One alone, as real samples, or [2, 3] as I and Q; the two there are when None
 ) -> list: # The one `Recording`
     "A WAV file as a recording of complex samples."
     path = Path(path)
@@ -118,25 +118,36 @@ def open_wav(
     return _open_frames(path, wav, at, size, iq_order, sample_rate or wav.sample_rate or rate,
                         centre if center_freq is None else center_freq, channel)
 
-# %% ../../nbs/io/24_wav.ipynb #9c4c480d
+# %% ../../nbs/io/24_wav.ipynb #fe34ea82
 def _open_frames(path, wav, at, size, iq_order, sample_rate, center_freq, channel):
     "The recording in frames of one or more channels."
-    k = wav.n_channels
-    if channel is not None and not 0 <= channel < k:
-        raise SignalFileError(path, f'it has {k} channels.', field='channel',
-                              remedy=f'`channel` ({channel}) counts from 0 to {k - 1}.')
-    if k > 2 and channel is None:
-        raise SignalFileError(path, f'it has {k} channels: which are I and Q is not known.',
-                              remedy='write two, or name one with channel=0 (real samples).')
+    k,(first,parts) = wav.n_channels,_place_of_channel(path, wav.n_channels, channel)
     rate,centre = facts_from_name(path, sample_rate, center_freq)
-    parts = 2 if k == 2 and channel is None else 1
     fmt = SampleFormat(*wav.numbers, parts)
     n = size//(fmt.size*k//parts)
     if not n: raise SignalFileError(path, 'it holds no samples.', remedy=copy_again)
-    rec = RawRecording(path, fmt, n, path.name, at, iq_order, rate, centre, k//parts, channel or 0)
+    rec = RawRecording(path, fmt, n, path.name, at, iq_order, rate, centre, k//parts, first//parts)
     return [rec if parts == 2 else AnalyticRecording(rec)]
 
-# %% ../../nbs/io/24_wav.ipynb #17ce3121
+# %% ../../nbs/io/24_wav.ipynb #9381030d
+def _place_of_channel(path, k, channel):
+    "The first channel that is read, and how many: two as I and Q, or one of real samples."
+    if channel is None and k <= 2: return 0, k
+    if channel is None:
+        more = ' or a pair, channel=[0, 1] (I and Q)' if k % 2 == 0 else ''
+        raise SignalFileError(path, f'it has {k} channels: which are I and Q is not known.',
+                              remedy=f'name one, channel=0 (real samples){more}.')
+    if isinstance(channel, (list, tuple)):
+        pairs = [[i, i + 1] for i in range(0, k, 2)]*(k % 2 == 0)
+        if [*channel] in pairs: return channel[0], 2
+        raise SignalFileError(path, f'it has {k} channels.', field='channel', remedy=f'`channel` '
+            f'({channel}) must be one, or a pair of {", ".join(map(str, pairs)) or "an even number"}.')
+    if not 0 <= channel < k:
+        raise SignalFileError(path, f'it has {k} channels.', field='channel',
+                              remedy=f'`channel` ({channel}) counts from 0 to {k - 1}.')
+    return channel, 1
+
+# %% ../../nbs/io/24_wav.ipynb #a7fc7c25
 @readers.register('wav', suffixes=('.wav', '.rf64', '.bw64', '.w64'), sniff=_is_wav,
                   recordings=open_wav, source='WAV of SDR programs')
 @takes_windows
@@ -146,7 +157,7 @@ def read_wav(
     iq_order:str='IQ', # 'IQ', or 'QI' where the first channel is Q
     sample_rate:float=None, # Hz; that of the file when None
     center_freq:float=None, # Hz; that of the file, or of its name, when None
-    channel:int=None, # Take this one alone, as real samples; I and Q are the two when None
+    channel=None, # One alone, as real samples, or [2, 3] as I and Q; the two there are when None
     label:str=None, # Class of all windows
     **kwargs, # How it is cut, as for `cut_windows`
 ) -> RecordingSource:
@@ -155,9 +166,9 @@ def read_wav(
                     channel=channel)
     return cut_windows(recs, [label], path=Path(path), **kwargs)
 
-# %% ../../nbs/io/24_wav.ipynb #47335dd0
-_au_numbers = {2: ('i1', 0., 2.**7), 3: ('>i2', 0., 2.**15), 5: ('>i4', 0., 2.**31),
-               6: ('>f4', 0., 1.), 7: ('>f8', 0., 1.)}
+# %% ../../nbs/io/24_wav.ipynb #60105d8a
+_au_numbers = {2: ('i1', 0., 2.**7), 3: ('>i2', 0., 2.**15), 4: ('u1,u1,u1', 0., 2.**23),
+               5: ('>i4', 0., 2.**31), 6: ('>f4', 0., 1.), 7: ('>f8', 0., 1.)}
 
 def _is_au(path):
     with open(path, 'rb') as f: return f.read(4) == b'.snd'
@@ -168,7 +179,7 @@ def open_au(
     iq_order:str='IQ', # 'IQ', or 'QI' where the first channel is Q
     sample_rate:float=None, # Hz; that of the file when None
     center_freq:float=None, # Hz; that of the file's name when None
-    channel:int=None, # Take this one alone, as real samples; I and Q are the two when None
+    channel=None, # One alone, as real samples, or [2, 3] as I and Q; the two there are when None
 ) -> list: # The one `Recording`
     "An AU file as a recording of complex samples."
     path = Path(path)
@@ -184,7 +195,7 @@ def open_au(
                         left if size == 2**32 - 1 else min(size, left), iq_order,
                         sample_rate or rate or None, center_freq, channel)
 
-# %% ../../nbs/io/24_wav.ipynb #3efe5ced
+# %% ../../nbs/io/24_wav.ipynb #61660a18
 @readers.register('au', suffixes=('.au', '.snd'), sniff=_is_au, recordings=open_au,
                   source='Sun audio')
 @takes_windows
@@ -194,7 +205,7 @@ def read_au(
     iq_order:str='IQ', # 'IQ', or 'QI' where the first channel is Q
     sample_rate:float=None, # Hz; that of the file when None
     center_freq:float=None, # Hz; that of the file's name when None
-    channel:int=None, # Take this one alone, as real samples; I and Q are the two when None
+    channel=None, # One alone, as real samples, or [2, 3] as I and Q; the two there are when None
     label:str=None, # Class of all windows
     **kwargs, # How it is cut, as for `cut_windows`
 ) -> RecordingSource:

@@ -87,13 +87,14 @@ def score_boxes(
     scores = [model.score(detector.crops(stream, b, **how)) for b in parts]
     return np.concatenate([np.zeros(0), *(np.asarray(s, float).reshape(-1) for s in scores)])
 
-# %% ../../nbs/runs/12_detections.ipynb #88d615b7
+# %% ../../nbs/runs/12_detections.ipynb #a7c5b8de
 def _is_plain(streams):
     "Whether the streams are the whole file, one after the other, and nothing else."
     end = 0
     for s in streams:
         r,f = s.recording,s.recording.format
-        if f is None or f.n_parts != 2 or f.dtype == 'V3' or r.n_channels != 1: return False
+        if f is None or f.n_parts != 2 or r.n_channels != 1: return False
+        if np.dtype(f.dtype).kind == 'V': return False # SigMF has no integers of 24 bits
         if r.iq_order != 'IQ' or r.first_byte != end or s.first*f.size != end: return False
         end += r.n*f.size
     return end == r.path.stat().st_size
