@@ -60,9 +60,8 @@ class Recipe:
         "Shape of a sample: (channels, time) or (channels, height, width)."
         return tuple(self.facts['shape'])
 
-# %% ../../nbs/runs/03_recipe.ipynb #f1d169fb
-_cut_options = [k for k,p in inspect.signature(cut_windows).parameters.items()
-                if p.kind is p.KEYWORD_ONLY] # How windows are chosen
+# %% ../../nbs/runs/03_recipe.ipynb #3dde6155
+_cut_options = 'window', 'hop', 'gate_db', 'range_db', 'floor_db' # How windows are chosen
 
 def window_options(
     store, # `Store` of the run
