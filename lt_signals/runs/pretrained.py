@@ -20,12 +20,13 @@ from ..evaluation.stored import read_predictions, write_predictions
 from .card import model_card
 from .finished import FinishedRun, read_finished
 
-# %% ../../nbs/runs/19_pretrained.ipynb #6ce0596f
+# %% ../../nbs/runs/19_pretrained.ipynb #c6b7538b
 class RunFiles(NamedTuple):
     "Where the files of a finished run lie."
     recipe:Path # The recipe, JSON
     weights:Path # The weights, `.safetensors`
     rejector:Path # What tells unknown signals; may be absent
+    means:Path # Class means, which adapting starts from; may be absent
     predictions:Path # What the network said of the scored part
     card:Path = None # The model card; None in a run folder
 
@@ -36,10 +37,11 @@ def run_files(
     folder, run = Path(folder), RunFolder(folder)
     if run.recipe.exists() or run.checkpoints.exists():
         return RunFiles(run.recipe, run.checkpoints/'final.safetensors',
-                        run.checkpoints/'rejector.safetensors', run.predictions)
+                        run.checkpoints/'rejector.safetensors',
+                        run.checkpoints/'means.safetensors', run.predictions)
     return RunFiles(*(folder/n for n in shared_names))
 
-shared_names = ('config.json', 'model.safetensors', 'rejector.safetensors',
+shared_names = ('config.json', 'model.safetensors', 'rejector.safetensors', 'means.safetensors',
                 'predictions.safetensors', 'README.md') # In the order of `RunFiles`
 
 # %% ../../nbs/runs/19_pretrained.ipynb #da7d54ab
@@ -59,7 +61,7 @@ def _described(own, **facts):
     given = {k: v for k,v in facts.items() if v is not None}
     return seen._replace(facts=seen.facts | given | digests)
 
-# %% ../../nbs/runs/19_pretrained.ipynb #5bb725e6
+# %% ../../nbs/runs/19_pretrained.ipynb #0efba0ce
 def save_pretrained(
     run:FinishedRun, # A finished run, from its folder or from another shared one
     folder, # Folder to make; one that this function has made is replaced
@@ -75,17 +77,15 @@ def save_pretrained(
     seen = _described(own, title=title, license=license, use=use)
     with atomic_folder(folder) as part:
         out = run_files(part)
-        for old,to in zip(own[:3], out[:3]):
+        for old,to in zip(own[:4], out[:4]):
             if old.exists(): shutil.copyfile(old, to)
         write_predictions(out.predictions, seen)
         write_atomically(out.card, model_card(run.recipe, run.cfg, seen))
     return folder
 
-# %% ../../nbs/runs/19_pretrained.ipynb #f6ff6282
+# %% ../../nbs/runs/19_pretrained.ipynb #4cad8cde
 shipped = {
     'modulations24': '24 modulations and the SNR of a frame, from 512 samples of I/Q',
-    'detector': 'Whether a crop of a spectrogram holds a signal; finds boxes in captures',
-    'iq_encoder': 'Features of short radio telegrams, to tell new emitters by few examples',
 } # Networks that come with the library, all trained on synthetic signals
 
 def shipped_folder(
