@@ -36,7 +36,7 @@ def hdf5_errors(
         raise SignalFileError(path, f'the HDF5 library cannot read it ({said}).', field=field,
                               remedy=copy_again) from e
 
-# %% ../../nbs/io/20_hdf5.ipynb #b8ee9438
+# %% ../../nbs/io/20_hdf5.ipynb #264e8222
 def hdf5_dataset(
     f, # Open HDF5 file
     key:str, # Name of a dataset, with the groups on the way: 'group/name'
@@ -49,6 +49,7 @@ def hdf5_dataset(
         for part in key.split('/'):
             link = node.get(part, getlink=True)
             if not isinstance(link, h5py.HardLink):
+                if link is None: raise bad('is not where it is listed.', copy_again)
                 raise bad(f'is a link ({type(link).__name__}), perhaps into another file.',
                           'copy the data into this file.')
             node = node[part]

@@ -53,11 +53,12 @@ def _check_target(folder):
     if other:
         raise LTSError(f'`folder`: {folder} holds other things ({other[0]}); name a new folder')
 
-# %% ../../nbs/runs/19_pretrained.ipynb #151d286f
+# %% ../../nbs/runs/19_pretrained.ipynb #06c802a1
 def _described(own, **facts):
     "The stored predictions of a run, with what is said of it, and the digests of its files."
-    seen, files = read_predictions(own.predictions), dict(recipe=own.recipe, rejector=own.rejector)
-    digests = {f'{k}_sha256': file_digest(f) for k,f in files.items() if f.exists()}
+    seen, files = read_predictions(own.predictions), own._asdict()
+    digests = {f'{k}_sha256': file_digest(files[k]) for k in ('recipe', 'rejector', 'means')
+               if files[k].exists()}
     given = {k: v for k,v in facts.items() if v is not None}
     return seen._replace(facts=seen.facts | given | digests)
 

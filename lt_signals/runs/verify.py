@@ -86,7 +86,7 @@ def _differing(file, right, said):
     return res + [Check(file, _brief(s), False, 'does not follow from the files')
                   for s in found[len(right):] if _has_number(s)]
 
-# %% ../../nbs/runs/20_verify.ipynb #a742c70c
+# %% ../../nbs/runs/20_verify.ipynb #33f256ea
 def _digest_check(file, want, whose):
     "Whether a file is the one whose digest is known."
     if not file.is_file(): return Check(file.name, 'is missing', False, f'{whose} names it')
@@ -94,12 +94,13 @@ def _digest_check(file, want, whose):
     return Check(file.name, 'has changed', False, f'{whose} knows another')
 
 def _digests(own, recipe, facts):
-    "Recipe, weights and rejector."
+    "Recipe, weights, rejector and class means."
     whose = own.predictions.name
     yield _digest_check(own.recipe, facts.get('recipe_sha256'), whose)
     yield _digest_check(own.weights, recipe.weights_sha256, own.recipe.name)
     if 'rejector_sha256' in facts or own.rejector.exists():
         yield _digest_check(own.rejector, facts.get('rejector_sha256'), whose)
+    if 'means_sha256' in facts: yield _digest_check(own.means, facts['means_sha256'], whose)
 
 # %% ../../nbs/runs/20_verify.ipynb #4cd0da0c
 _elsewhere = 'data.path', 'data.path_test', 'model.weights', 'out_dir', 'plugins' # Not in recipes
