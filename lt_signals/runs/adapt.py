@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['methods', 'choose_shots', 'OldData', 'old_means', 'adapt_run']
 
-# %% ../../nbs/runs/16_adapt.ipynb #81dcd74f
-import inspect, json, time
+# %% ../../nbs/runs/16_adapt.ipynb #8dcea255
+import inspect, json, time, warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -46,7 +46,7 @@ from ..training.checkpoint import save_weights
 from ..training.fit import run_stages
 from ..training.learner import classifier_learner
 
-# %% ../../nbs/runs/16_adapt.ipynb #ca0b7ccf
+# %% ../../nbs/runs/16_adapt.ipynb #d98f5668
 methods = ('means', 'head', 'full') # How classes are added, from least to most work
 
 def _check_run(finished, method):
@@ -57,6 +57,9 @@ def _check_run(finished, method):
         raise ConfigError(f'{finished.recipe.name}: classes cannot be added to a run of task '
                           f'{finished.recipe.task}; train anew with model.weights={finished.folder}')
     trained_head(finished.model) # says what it cannot treat
+    if finished.rejector is not None:
+        warnings.warn(f'{finished.recipe.name} tells unknown signals, and the new run will not: '
+                      'its rejector knows the old classes only', stacklevel=3)
 
 # %% ../../nbs/runs/16_adapt.ipynb #3f758811
 def _labelled(store, name):
