@@ -1,4 +1,4 @@
-"""Every `lts_…` command: help and version without torch and in little time, a closed pipe, exit codes, Ctrl-C."""
+"""Every `lts_…` command: help and version without what takes long to import, a closed pipe, exit codes, Ctrl-C."""
 import os
 import signal
 import subprocess
@@ -16,14 +16,13 @@ BIN = Path(sys.executable).parent
 commands = pytest.mark.parametrize('name', SCRIPTS)
 
 ASK = """
-import sys, time
+import sys
 from importlib import import_module
 module, _, name = sys.argv[1].partition(':')
 command = getattr(import_module(module), name)
 for switch in ('--help', '--version'): assert command([switch]) == 0
-heavy = {'torch', 'fastai', 'matplotlib', 'pandas'} & set(sys.modules)
+heavy = {'torch', 'fastai', 'matplotlib', 'pandas', 'numpy', 'scipy', 'sklearn', 'PIL', 'h5py'} & set(sys.modules)
 assert not heavy, heavy
-print(time.process_time(), file=sys.stderr)
 """
 
 
@@ -32,7 +31,6 @@ def test_help_is_light_and_narrow(name):
     env = {**os.environ, 'COLUMNS': '72'}
     p = subprocess.run([sys.executable, '-c', ASK, SCRIPTS[name]], capture_output=True, text=True, env=env)
     assert p.returncode == 0, p.stderr
-    assert float(p.stderr) < 1, 'processor time, s'
     assert max(map(len, p.stdout.splitlines())) <= 72
     lines = p.stdout.splitlines()
     assert lines[1] == '' or lines[2] == ''  # what it does, then examples

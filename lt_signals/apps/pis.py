@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
 
-import numpy as np
-
 from .commands import Command
 from ..core.config import opt
 from ..core.console import is_terminal
@@ -56,6 +54,7 @@ class PISConfig(PerturbationOptions):
 # %% ../../nbs/apps/09_pis.ipynb #e203ef6d
 def _percentages(c):
     "The percentages asked for, and those of the curve, sorted."
+    import numpy as np
     steps = np.arange(c.curve, 100, c.curve).round(6).tolist() + [100.] if c.curve else []
     return sorted({*c.percent, *steps})
 
@@ -83,6 +82,8 @@ def _pis(c):
 # %% ../../nbs/apps/09_pis.ipynb #1275541x
 def _write_examples(out, run, probe, pis):
     "Some images before and after."
+    import numpy as np
+
     from lt_signals.evaluation.figures import save_figure
     from lt_signals.evaluation.multitask import TASKS
     from lt_signals.explain.domains import seen_by

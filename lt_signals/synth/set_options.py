@@ -9,8 +9,6 @@ __all__ = ['FrameSetOptions', 'channel_lines', 'PlateSetOptions']
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, Optional
 
-import numpy as np
-
 from ..core.config import opt
 from ..core.errors import ConfigError
 from .channel import awgn_channel, Channel, channel_ranges
@@ -44,8 +42,8 @@ def _as_range(name, value):
 # %% ../../nbs/synth/14_set_options.ipynb #3ab4c0d8
 def channel_lines() -> str: # A line for each range: its name and its two ends
     "The ranges of `Channel`, written as they are given on the command line."
-    rows = [f'  channel.{k}=' + ','.join(f'{x:g}' for x in np.atleast_1d(v))
-            for k,v in asdict(Channel()).items()]
+    ends = {k: v if isinstance(v, tuple) else (v,) for k,v in asdict(Channel()).items()}
+    rows = [f'  channel.{k}=' + ','.join(f'{x:g}' for x in v) for k,v in ends.items()]
     return '\n'.join(rows)
 
 # %% ../../nbs/synth/14_set_options.ipynb #6be01d4f
