@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['block_size', 'Look', 'Gate', 'measure_blocks', 'quiet_edge', 'look_at', 'occupied_share', 'like_noise',
-           'same_process', 'possible_gates']
+           'same_process', 'lasts', 'rather_noise', 'gain_changes', 'possible_gates']
 
 # %% ../../nbs/io/10_pauses.ipynb #d28545b9
 from collections import namedtuple
@@ -96,6 +96,11 @@ def quiet_edge(
 # %% ../../nbs/io/10_pauses.ipynb #c2b6c57c
 Look = namedtuple('Look', 'kurtosis spectrum n_values n_frames') # What stretches of a recording are like
 
+def _spectrum(z):
+    "Mean power in 64 bins of whole frames of complex samples."
+    frames = z[:len(z)//block_size*block_size].reshape(-1, block_size)
+    return np.square(np.abs(np.fft.fft(frames*np.hanning(block_size)))).mean(0)
+
 def look_at(
     rec:Recording, # The recording
     wanted:np.ndarray, # Blocks to look at, bool
@@ -103,16 +108,13 @@ def look_at(
     most:int=16, # Stretches that are read
 ) -> Look:
     "Kurtosis and spectrum (64 bins of mean 1) of some of the longest stretches of blocks."
-    fourth,square,spectrum,values = 0.,0.,np.full(block_size, 1e-60),set()
-    (start, count),window = _stretches(wanted, most),np.hanning(block_size)
-    for a,b in zip(start*block_size, (start + count)*block_size):
-        x = rec.read(int(a), int(min(b, rec.n) - a)).astype(np.float64) - dc
-        z,power = x@[1, 1j],np.square(x).sum(1)
-        fourth,square = fourth + np.square(power).mean()/max(power.mean()**2, 1e-60)*len(z),square + len(z)
-        frames = z[:len(z)//block_size*block_size].reshape(-1, block_size)
-        spectrum += np.square(np.abs(np.fft.fft(frames*window))).sum(0)
-        values.update(np.unique(x[:256, 0]).tolist())
-    return Look(fourth/max(square, 1), spectrum/spectrum.mean(), len(values), int(count.sum()))
+    fourth,n,spectrum,values = 0.,0,np.full(block_size, 1e-60),set()
+    for z in _read_stretches(rec, wanted, dc, most):
+        power = np.square(np.abs(z))
+        fourth,n = fourth + np.square(power).mean()/max(power.mean()**2, 1e-60)*len(z),n + len(z)
+        if len(z) >= block_size: spectrum += _spectrum(z)*(len(z)//block_size)
+        values.update(np.unique(z[:256].real).tolist())
+    return Look(fourth/max(n, 1), spectrum/spectrum.mean(), len(values), -(-n//block_size))
 
 # %% ../../nbs/io/10_pauses.ipynb #0e830c22
 def _stretches(wanted, most, longest=16):
@@ -127,6 +129,12 @@ def _stretches(wanted, most, longest=16):
     if len(full) > most: pick = full[np.linspace(0, len(full) - 1, most).astype(int)]
     else: pick = np.sort(np.argsort(-count, kind='stable')[:most])
     return start[pick],count[pick]
+
+def _read_stretches(rec, wanted, dc, most):
+    "Complex samples of some of the longest runs of blocks, one run after the other."
+    start,count = _stretches(wanted, most)
+    for a,b in zip(start*block_size, (start + count)*block_size):
+        yield (rec.read(int(a), int(min(b, rec.n) - a)).astype(np.float64) - dc)@[1, 1j]
 
 # %% ../../nbs/io/10_pauses.ipynb #178e3abe
 def occupied_share(
@@ -152,6 +160,47 @@ def same_process(
     used = (a.spectrum > .05*a.spectrum.max()) | (b.spectrum > .05*b.spectrum.max())
     apart = np.square(10*np.log10(a.spectrum/b.spectrum))[used].mean()
     return abs(a.kurtosis - b.kurtosis) < .3 and apart < 1.5**2 + 2*scatter
+
+# %% ../../nbs/io/10_pauses.ipynb #439be917
+def lasts(
+    rec:Recording, # The recording
+    loud:np.ndarray, # Its blocks above the gate, bool
+    dc:np.ndarray, # Offset to take out, shape (2,)
+    gate:float, # Level of the gate in dB of full scale
+    least:int=4, # Blocks in a row that are no click; twice as many in all
+    most:int=32, # Stretches that are read
+) -> bool:
+    "Whether what is loud is more than clicks."
+    total = longest = 0
+    for z in _read_stretches(rec, loud, dc, most):
+        power = np.square(np.abs(z[:max(len(z)//block_size, 1)*block_size])).reshape(-1, min(block_size, len(z)))
+        body = np.sort(power, axis=1)[:, :-8].mean(1) if power.shape[1] > 8 else power.min(1)
+        held = 10*np.log10(body + 1e-30) > gate
+        ends = np.flatnonzero(~np.r_[False, held, False])
+        total,longest = total + held.sum(),max(longest, np.diff(ends).max() - 1)
+    return bool(total >= 2*least or longest >= least)
+
+# %% ../../nbs/io/10_pauses.ipynb #efab66c3
+def rather_noise(
+    a:Look, b:Look, # From `look_at`
+) -> bool:
+    "Whether `a` may be noise, and rather so than `b`."
+    return a.kurtosis > 1.85 and occupied_share(a.spectrum) > max(.6, occupied_share(b.spectrum) + .1)
+
+def gain_changes(
+    rec:Recording, # The recording
+    below:np.ndarray, # Blocks below the gate, bool
+    dc:np.ndarray, # Offset to take out, shape (2,)
+    most:int=64, # Stretches that are read
+) -> bool:
+    "Whether there is less noise below signals than in pauses, so that the gain was turned."
+    spectra = [_spectrum(z) for z in _read_stretches(rec, below, dc, most) if len(z) >= 8*block_size]
+    if len(spectra) < 4: return False
+    under = 10*np.log10(np.quantile(spectra, .25, axis=1) + 1e-30)
+    above = 10*np.log10(np.mean(spectra, axis=1) + 1e-30) - under
+    top = np.quantile(under, .9)
+    low,high = under < top - 4,under >= top - 1
+    return bool(low.sum() >= 2 and np.median(above[low]) > np.median(above[high]) + 3)
 
 # %% ../../nbs/io/10_pauses.ipynb #be724c63
 Gate = namedtuple('Gate', 'level floor pause') # dB of full scale, twice; 'noise', 'silence', 'given' or ''
@@ -186,8 +235,10 @@ def _noise_level(rec, level, rest, dc, gate_db):
     if edge is None: return None
     quiet = rest & (level <= edge)
     floor = float(np.median(level[quiet]))
-    loud = rest & (level > max(edge, floor + gate_db))
-    if not loud.any(): return None
-    noise = look_at(rec, quiet, dc)
-    if not like_noise(noise) or same_process(noise, look_at(rec, loud, dc)): return None
-    return floor
+    gate = max(edge, floor + gate_db)
+    loud = rest & (level > gate)
+    a,b = look_at(rec, quiet, dc),look_at(rec, loud, dc)
+    white = a.n_values <= 4 or occupied_share(a.spectrum) > .7
+    if not lasts(rec, loud, dc, gate, 4 if white else 16): return None
+    if not like_noise(a) or same_process(a, b) or rather_noise(b, a): return None
+    return None if a.n_values > 4 and gain_changes(rec, rest & ~loud, dc) else floor
