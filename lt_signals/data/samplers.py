@@ -87,9 +87,11 @@ class ClassSampler(Sampler):
         rank:int=0, # This process, 0 to `world_size`-1
         world_size:int=1, # Number of processes
         iid:bool=False, # Draw independently, with replacement
+        cycle:bool=False, # Go on in each class where the epoch before has stopped
     ):
         y = _check(labels, total_epochs, num_samples, rank, world_size)
         self.rule,self.seed,self.iid,self.rank,self.world_size = rule,seed,iid,rank,world_size
+        self.cycle = cycle
         self.total_epochs,self.num_samples,self.epoch = total_epochs,num_samples or len(y),0
         self.class_counts = np.bincount(y)
         self.dtype = np.int32 if len(y) < 2**31 else np.int64
@@ -126,10 +128,28 @@ class ClassSampler(Sampler):
         order = self.epoch_indices()
         for i in range(0, len(order), 65536): yield from order[i:i+65536].tolist()
 
+# %% ../../nbs/data/05_samplers.ipynb #04d8a55e
+def _before(s):
+    "Draws of each class in the epochs before this one, int64, shape (n_classes,)."
+    p, streams = s.class_probs(0), (seed_stream(s.seed, 'sampler', e) for e in range(s.epoch))
+    return sum((_systematic(p, s.num_samples, rng) for rng in streams), np.zeros(len(p), np.int64))
+
+def _cycled(s, m):
+    "`m[c]` draws of each class, each class in orders that are shuffled when they are through."
+    out = []
+    for c,(first,n,k) in enumerate(zip(_before(s), s.class_counts, m)):
+        if not k: continue
+        rounds = range(first//n, -(-(first + k)//n))
+        order = [seed_stream(s.seed, 'cycle', c, r).permutation(n) for r in rounds]
+        at = first - n*(first//n)
+        out.append(s.by_class[s.start[c]:s.start[c+1]][np.concatenate(order)[at:at+k]])
+    return np.concatenate(out)
+
 # %% ../../nbs/data/05_samplers.ipynb #22ab33e0
 def _draw_epoch(s, rng):
     "The draws of an epoch of the sampler `s`, class by class."
     p,k = s.class_probs(), s.num_samples
+    if s.cycle: return _cycled(s, _systematic(p, k, rng))
     natural = np.array_equal(p, s.class_counts/s.class_counts.sum())
     if natural and k == len(s.by_class) and not s.iid: return s.by_class.copy()
     m = rng.multinomial(k, p) if s.iid else _systematic(p, k, rng)
@@ -178,16 +198,19 @@ def make_sampler(
     rank:int=0, # This process, 0 to `world_size`-1
     world_size:int=1, # Number of processes
     at_least:int=None, # Draws an epoch over all ranks, where there are fewer labels
+    cycle:bool=False, # class_uniform: a sample comes again when all of its class have been drawn
 ) -> ClassSampler: # A torch `Sampler` with `set_epoch`
     "Make the sampler `method` for `labels`."
     rule = samplers[method]
+    if cycle and method != 'class_uniform':
+        raise LTSError(f'`cycle` is an option of class_uniform; the sampler is {method!r}')
     if np.ndim(labels) == 2: labels = rarest_label(labels)
     for k,v in dict(alpha=alpha, alpha_start=alpha_start, alpha_end=alpha_end).items():
         if not 0 <= v <= 1: raise LTSError(f'`{k}` ({v}) must be from 0 (class-uniform) to 1 (natural)')
     rule = partial(rule, alpha=alpha, alpha_start=alpha_start, alpha_end=alpha_end)
     num_samples = max(len(labels) if num_samples is None else num_samples, at_least or 0)
     return ClassSampler(labels, rule, total_epochs, seed, num_samples, rank, world_size,
-                        iid=samplers.info[method].get('iid', False))
+                        iid=samplers.info[method].get('iid', False), cycle=cycle)
 
 # %% ../../nbs/data/05_samplers.ipynb #b9d727f7
 def _balanced(labels, target_ratio, seed):

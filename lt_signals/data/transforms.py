@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['transforms', 'SignalTransform', 'make_transforms', 'check_range', 'check_least', 'RandomTimeShift', 'RandomCropOrPad',
            'RandomAmplitude', 'PerSampleNormalize', 'RandomGaussianNoise', 'RandomNoiseSNR', 'CarrierOffset',
-           'PhaseRotation', 'IQSwap', 'Fading']
+           'PhaseRotation', 'IQSwap', 'PhaseNoise', 'IQImbalance', 'Fading']
 
 # %% ../../nbs/data/06_transforms.ipynb #74472593
 import math
@@ -18,6 +18,7 @@ from torch import Tensor
 from ..core.errors import LTSError
 from ..core.registry import Registry
 from ..io.types import TensorIQ
+from ..synth.impairments import iq_imbalance
 
 # %% ../../nbs/data/06_transforms.ipynb #30b241aa
 class SignalTransform(DisplayedTransform):
@@ -263,6 +264,43 @@ class IQSwap(SignalTransform):
         super().__init__(p)
 
     def apply(self, x): return x.flip(1)
+
+# %% ../../nbs/data/06_transforms.ipynb #27380bce
+@transforms.register(source='Wiener phase noise; Demir et al. 2000, doi:10.1109/81.847872',
+                     off=dict(max_linewidth=0))
+class PhaseNoise(SignalTransform):
+    "Let the phase wander as that of an oscillator with a linewidth up to `max_linewidth`"
+    def __init__(self,
+        max_linewidth:float=1e-4, # Largest linewidth over sample rate, at least 0
+        p:float=.5, # Probability that a signal is changed
+    ):
+        store_attr()
+        check_least('max_linewidth', max_linewidth, 0)
+        super().__init__(p)
+
+    def apply(self, x):
+        step = (2*math.pi*self.rand(x, 0, self.max_linewidth)).sqrt() # Radians, for one sample
+        return _rotate(x, (step[:, None]*self.randn(x, x.shape[-1])).cumsum(-1))
+
+# %% ../../nbs/data/06_transforms.ipynb #567d6e90
+@transforms.register(source='doi:10.1007/978-1-4020-6903-1',
+                     off=dict(max_gain_db=0, max_phase_deg=0))
+class IQImbalance(SignalTransform):
+    "Gain and angle of Q over I off by up to `max_gain_db` and `max_phase_deg` either way"
+    def __init__(self,
+        max_gain_db:float=1., # dB
+        max_phase_deg:float=5., # Degrees
+        p:float=.5, # Probability that a signal is changed
+    ):
+        store_attr()
+        check_least('max_gain_db', max_gain_db, 0)
+        check_least('max_phase_deg', max_phase_deg, 0)
+        super().__init__(p)
+
+    def apply(self, x):
+        gain,phase = (self.rand(x, -m, m)[:, None] for m in (self.max_gain_db, self.max_phase_deg))
+        y = iq_imbalance(torch.complex(x[:, 0], x[:, 1]), gain, phase)
+        return torch.stack([y.real, y.imag], 1)
 
 # %% ../../nbs/data/06_transforms.ipynb #d5a3ff1e
 @transforms.register(source='Proakis, Digital Communications, ch. 13',

@@ -42,6 +42,8 @@ class ImbalancedLoss(nn.Module):
     requires_counts = False # True where the loss cannot do without `class_counts`
     requires_cosine = False # True where the logits must be those of a cosine head
     adjusts_prior = False # True where the loss corrects for the class prior by itself
+    uses_feature = False # True where training has to give it `feature`
+    n_views = 1 # Views of each signal that it is given in training
     logit_bound = inf # Largest size of a logit that the loss accepts
     y_int = True # For fastai's `MixUp`: labels are numbers, of which two losses are mixed
 
@@ -261,7 +263,8 @@ def loss_options(
 
 # %% ../../nbs/losses/01_base.ipynb #e98a6a39
 losses = Registry('loss', [f'lt_signals.losses.{m}' for m in (
-    'reweight', 'margin', 'adjust', 'cost', 'combined', 'snr', 'multilabel')])
+    'reweight', 'margin', 'adjust', 'cost', 'combined', 'smoothing', 'regression', 'experts',
+    'contrast', 'snr', 'multilabel')])
 
 # %% ../../nbs/losses/01_base.ipynb #e98a6a3x
 def resolve_loss(

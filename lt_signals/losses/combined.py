@@ -54,6 +54,8 @@ class CombinedLoss(ImbalancedLoss):
         self.num_classes = _common_size(self.parts)
         self.adjusts_prior = any(p.adjusts_prior for p in self.parts)
         self.requires_cosine = any(p.requires_cosine for p in self.parts)
+        self.uses_feature = any(p.uses_feature for p in self.parts)
+        self.n_views = max(p.n_views for p in self.parts)
         self.logit_bound = min(p.logit_bound for p in self.parts)
         self.weight = self._mix([p.weight for p in self.parts])
 
@@ -82,6 +84,19 @@ def compute(self:CombinedLoss,
     return sum(s*p.compute(z, target) for s,p in zip(self.shares, self.parts))
 
 # %% ../../nbs/losses/06_combined.ipynb #de1cd822
+@patch
+def forward(self:CombinedLoss,
+    logits:Tensor, # Class scores, shape (batch, n_classes)
+    target:Tensor, # Class numbers, shape (batch,)
+    feature=None, # What the parts are given that look at it, as each of them takes it
+) -> Tensor: # The reduced loss
+    "Sum of share times loss, with `feature` for the parts that use it."
+    z, y = self._plain(logits, target)
+    if feature is None or not self.uses_feature: return self.compute(z, y)
+    for p in self.parts: p.reduction = self.reduction
+    return sum(s*(p(z, y, feature) if p.uses_feature else p.compute(z, y))
+               for s,p in zip(self.shares, self.parts))
+
 @patch
 def extra_repr(self:CombinedLoss) -> str: # Settings, and the share of each part
     "What `print(loss)` shows beside the parts."

@@ -17,8 +17,10 @@ from ..io.types import plain_tensor
 
 # %% ../../nbs/models/00_base.ipynb #b17c8ad5
 models = Registry('model', [f'lt_signals.models.{m}' for m in (
-    'iq', 'frequency', 'experts', 'baselines', 'dualview', 'vision', 'cbam', 'siamese')])
-heads = Registry('head', ['lt_signals.models.heads'])
+    'iq', 'frequency', 'experts', 'shared_experts', 'baselines', 'dualview', 'vision', 'cbam',
+    'siamese')])
+heads = Registry('head', [f'lt_signals.models.{m}' for m in (
+    'heads', 'expert_heads', 'etf', 'contrast_head')])
 
 # %% ../../nbs/models/00_base.ipynb #e46534dc
 @heads.register('linear')

@@ -13,6 +13,8 @@ from torch import nn, Tensor
 
 from ..core.errors import LTSError
 from .base import get_base_model, make_head, SignalModel
+from .etf import ETFHead
+from .expert_heads import ExpertHead
 from .heads import (CosineMarginClassifier, LearnableScale, LinearHead,
                                      require_linear)
 
@@ -29,7 +31,8 @@ def find_classifier_layers(
                  if m is head and not isinstance(m, nn.Identity)}
         num_classes = num_classes or model.num_classes
     else:
-        kinds = nn.Linear, LinearHead, CosineMarginClassifier, LearnableScale
+        kinds = (nn.Linear, LinearHead, CosineMarginClassifier, LearnableScale, ExpertHead,
+                 ETFHead)
         found = {k: m for k,m in model.named_modules()
                  if isinstance(m, kinds) and m.out_features == num_classes}
         found = {k: m for k,m in found.items() if k.rpartition('.')[0] not in found}

@@ -8,7 +8,7 @@ __all__ = ['ModelConfig', 'LossSection', 'SamplingConfig', 'TrainingConfig', 'Sc
 
 # %% ../../nbs/training/10_sections.ipynb #1d86c1f6
 from dataclasses import dataclass, field, fields, make_dataclass, MISSING
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from ..core.config import opt
 
@@ -38,6 +38,8 @@ class SamplingConfig:
     alpha_start:float = opt(.5, 'exponent of progressive_power at the first epoch', 0, 1)
     alpha_end:float = opt(0., 'exponent of progressive_power at the last epoch', 0, 1)
     at_least:Optional[int] = opt(None, 'draws an epoch, where there are fewer signals', low=1)
+    cycle:bool = opt(False, 'class_uniform: a signal comes again when all of its class have been '
+                            'seen, over the epochs too')
 
 # %% ../../nbs/training/10_sections.ipynb #a537405y
 @dataclass
@@ -56,6 +58,8 @@ class TrainingConfig:
                           'not mix', low=0)
     label_smoothing:float = opt(0., 'share of the target spread over all classes, by losses that '
                                     'can', low=0, high=1)
+    views:Optional[List[Any]] = opt(None, 'augmentations of the second view, for losses such as '
+                                          'BCL; null takes those of `data`')
 
 # %% ../../nbs/training/10_sections.ipynb #186a35ed
 @dataclass

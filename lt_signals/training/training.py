@@ -20,6 +20,7 @@ from ..core.config import check_ranges, opt
 from ..core.errors import ConfigError, LTSError
 from ..data.loaders import resample
 from ..data.samplers import make_sampler
+from ..data.transforms import make_transforms
 from ..losses.base import losses, resolve_loss
 from ..losses.multitask import MultiTaskLoss
 from ..models.classifiers import set_batchnorm_eval
@@ -27,6 +28,7 @@ from .callbacks import (Accumulate, class_loss, ClipGradients, DRW, EMA,
                                            KeepBest, loss_parameters, mixed_precision, Mixup,
                                            StopOnNaN)
 from .checkpoint import Checkpointer
+from .loss_features import LossFeatures
 from .optim import build_criterion, build_optimizer
 from .schedules import build_scheduler_for_stage, schedules
 from .sections import TrainingConfig
@@ -58,6 +60,14 @@ def check(self:TrainAll,
     "Raise a `ConfigError` for a head that cannot be trained so."
 
 # %% ../../nbs/training/11_training.ipynb #4fb0a7a9
+@patch
+def callbacks(self:TrainAll,
+    stage, # The stage, which may have settings for this way
+    n_classes:int, # Number of classes
+) -> list: # Callbacks for the fit
+    "What this way adds to the loop of training."
+    return []
+
 @patch
 def prepare(self:TrainAll,
     model:nn.Module, # Changed in place
@@ -203,6 +213,20 @@ def _check_mixup(self:Training, loss):
 
 # %% ../../nbs/training/11_training.ipynb #3fc23e3b
 @patch
+def _check_views(self:Training, loss):
+    "Refuse views that nothing looks at, and what a loss of several views cannot be given."
+    n = getattr(class_loss(loss), 'n_views', 1)
+    if self.views is not None:
+        make_transforms(self.views)
+        if n == 1: raise ConfigError(f'{self.name}: `views` is for a loss of two views, such as BCL')
+    if self.mixup and n > 1:
+        raise ConfigError(f'{self.name}: `mixup` mixes classes that the loss '
+                          f'{type(loss).__name__} tells apart; set mixup to 0')
+    if isinstance(loss, MultiTaskLoss) and any(getattr(p, 'uses_feature', False)
+                                               for p in loss.losses.values()):
+        raise ConfigError(f'{self.name}: losses that look at more than logits are for one task')
+
+@patch
 def check(self:Training, plan):
     "Refuse settings that cannot be, or not together; the loss is built here."
     loss, head = self.make_loss(plan.learn, plan.counts), plan.head
@@ -212,6 +236,7 @@ def check(self:Training, plan):
     build_optimizer(self.optimizer)
     self.callbacks(plan.counts, has_valid=plan.has_valid)
     self._check_mixup(loss)
+    self._check_views(loss)
     self._check_sampler(plan)
     self.way.check(self, head)
     return plan.with_loss(self.name, loss, corrects_prior(class_loss(loss), head))
@@ -281,6 +306,9 @@ def run(self:Training, ctx):
     device = next(ctx.learn.model.parameters()).device
     own = self.callbacks(ctx.train_counts, device, ctx.amp, len(ctx.dls.valid) > 0)
     if isinstance(loss, MultiTaskLoss): own += loss.callbacks()
+    if getattr(loss, 'uses_feature', False):
+        own.append(LossFeatures(len(ctx.counts), loss.n_views, self.views))
+    own += self.way.callbacks(self, len(ctx.counts))
     checkpointer = Checkpointer(ctx.save, ctx.every, state=ctx.state)
     dl = self.fit(ctx, loss, [*own, checkpointer, *ctx.cbs])
     best = self._best_epoch(own)
