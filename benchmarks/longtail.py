@@ -1,12 +1,14 @@
-"""Twelve long-tail methods on the same signals: mean recall of many-, medium- and few-shot classes, over seeds.
+"""Long-tail methods on the same signals: mean recall of many-, medium- and few-shot classes, over seeds.
 
 `synth`: 100 synthetic emitters, 300 to 3 training messages each, a fresh set of emitters for every seed; 10 validation and 20 test
-messages of every emitter. `rtl433`: the real 433 MHz recordings, split by file (found through LTS_DATA or in ../shared/data).
-Every method has the same network, augmentation, optimiser, schedule and length of training; the classifier methods start from the
-features that cross-entropy has learned and add epochs of the classifier alone. The best epoch and tau are chosen on validation.
+messages of every emitter. `quick`: the same with 30 emitters, for a look. `rtl433`: the real 433 MHz recordings, split by file (found
+through LTS_DATA or in ../shared/data). Every method has the same network (experts share all but its last two blocks), augmentation,
+optimiser, schedule and length of training, unless its name says otherwise; the classifier methods start from the features that another
+row has learned and add epochs of the classifier alone. The best epoch and tau are chosen on validation. Each row has accuracies on
+forward, uniform and backward tests too (`shifts`), experts also with shares learned from the unlabelled signals of each test.
 
 Finished (data, method, seed) are kept in the results file and not run again. Run:
-  python benchmarks/longtail.py [--data synth rtl433] [--seeds 0 1 2] [--methods CE LA ...] [--out benchmarks/longtail.json]
+  python benchmarks/longtail.py [--data synth rtl433] [--seeds 0 1 2] [--methods CE LA ... | --set classic|new|all] [--out FILE]
 """
 import argparse, json, os, platform, time, warnings
 from pathlib import Path
@@ -27,6 +29,7 @@ from lt_signals.training.classifier_stages import Stage1, Stage2
 from lt_signals.training.calibration_stage import Stage3
 from lt_signals.training.learner import classifier_learner
 from lt_signals.training.fit import fit_stages
+from lt_signals.training.test_shifts import TestShifts
 
 SCRATCH = {  # trained from scratch: fields of `Stage1`, and the head
     'CE': {},
@@ -39,6 +42,17 @@ SCRATCH = {  # trained from scratch: fields of `Stage1`, and the head
     'sqrt': dict(sampler='sqrt'),
     'progressive': dict(sampler='progressive_balanced'),
     'CE, SGD': dict(optimizer='SGD', lr=.05, weight_decay=5e-4),
+    'CE, EMA': dict(ema_decay=.99),
+    'CE, mixup': dict(mixup=.2),
+    'CE, decay': dict(weight_decay=.3),
+    'experts, CE': dict(net='experts', ema_decay=.99),
+    'BalPoE': dict(net='experts', loss='BalPoE', ema_decay=.99),
+    'BalPoE, mixup': dict(net='experts', loss='BalPoE', ema_decay=.99, mixup=.2),
+    'SADE': dict(net='experts', loss='SADE', ema_decay=.99),
+    'SADE, diversity': dict(net='experts', loss='SADE', loss_options=dict(diversity=.2), ema_decay=.99),
+    'BCL': dict(loss='BCL', head='contrast', views=[{'PhaseRotation': {}}, {'RandomNoiseSNR': dict(snr_range=(10, 30), p=.5)}]),
+    'ETF': dict(loss='DotRegression', head='etf'),
+    'front ends': dict(augment=[{'PhaseRotation': {}}, {'PhaseNoise': dict(max_linewidth=2e-5)}, {'IQImbalance': dict(max_gain_db=.2, max_phase_deg=1.)}]),
 }
 AFTER = {  # what features they start from, and their stage; `tau` is chosen on validation
     'post-hoc LA': ('CE', lambda epochs: Stage3('logit_adjust', metric='macro_recall', temperature=False)),
@@ -46,8 +60,19 @@ AFTER = {  # what features they start from, and their stage; `tau` is chosen on 
     'LWS': ('CE', lambda epochs: Stage2(mode='lws', epochs=epochs)),
     'τ-norm': ('CE', lambda epochs: Stage3('tau_norm', metric='macro_recall', temperature=False)),
     'τ-norm, SGD': ('CE, SGD', lambda epochs: Stage3('tau_norm', metric='macro_recall', temperature=False)),
+    'cRT, cycling': ('CE', lambda epochs: Stage2(mode='crt', epochs=epochs, sampler_options=dict(cycle=True))),
+    'cRT, EMA': ('CE, EMA', lambda epochs: Stage2(mode='crt', epochs=epochs)),
+    'LORT': ('CE', lambda epochs: Stage2(mode='crt', epochs=epochs, loss='LORT', sampler='none')),
+    'MiSLAS': ('CE, mixup', lambda epochs: Stage2(mode='lws', epochs=epochs, loss='LabelAwareSmoothing', shift_bn=True)),
+    'weight balancing': ('CE, decay', lambda epochs: Stage2(mode='maxnorm', epochs=epochs, loss='ClassBalanced', sampler='none', decay=.1)),
+    'experts, cRT': ('experts, CE', lambda epochs: Stage2(mode='crt', epochs=epochs)),
+    'experts, post-hoc LA': ('experts, CE', lambda epochs: Stage3('logit_adjust', metric='macro_recall', temperature=False)),
 }
-METHODS = ['CE', 'focal', 'CB', 'LDAM-DRW', 'balanced softmax', 'LA', 'post-hoc LA', 'cRT', 'LWS', 'τ-norm', 'sqrt', 'progressive']
+CLASSIC = ['CE', 'focal', 'CB', 'LDAM-DRW', 'balanced softmax', 'LA', 'post-hoc LA', 'cRT', 'LWS', 'τ-norm', 'sqrt', 'progressive']
+NEW = ['LORT', 'cRT, cycling', 'CE, EMA', 'cRT, EMA', 'experts, CE', 'experts, cRT', 'experts, post-hoc LA', 'SADE', 'BalPoE', 'BalPoE, mixup',
+       'SADE, diversity', 'CE, mixup', 'MiSLAS', 'CE, decay', 'weight balancing', 'ETF', 'BCL']
+SETS = dict(classic=CLASSIC, new=NEW, all=[*SCRATCH, *AFTER])
+EXPERTS = dict(ConvNetADSB='SharedExpertsConvNet') # networks whose experts share their beginning
 REAL = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},
         {'PhaseRotation': {}}, {'IQSwap': dict(p=.5)}, {'RandomAmplitude': dict(scale_range=(-6, 6), db=True, p=1.)},
         {'RandomNoiseSNR': dict(snr_range=(5, 30), p=.5)}]
@@ -55,10 +80,19 @@ REAL = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'Carrier
 
 def synth(seed):
     "Loaders, name of the network, epochs of training and of the classifier alone."
-    made = synth_emitters(100, 300, 100., n_valid=10, n_test=20, seed=seed)
+    return emitters(100, seed), 'ConvNetADSB', dict(epochs=20, lr=2e-3), 8
+
+
+def quick(seed):
+    "As `synth`, with 30 emitters and as many steps as in 12 of its epochs."
+    return emitters(30, seed), 'ConvNetADSB', dict(epochs=40, lr=2e-3), 8
+
+
+def emitters(n, seed, augment=('PhaseRotation',)):
+    "Loaders of so many emitters."
+    made = synth_emitters(n, 300, 100., n_valid=10, n_test=20, seed=seed)
     store = SignalStore(made.source, 512, 'rms')
-    dls = build_dataloaders(store, batch_size=64, augment=['PhaseRotation'], seed=seed, device=DEVICE, in_memory=True)
-    return dls, 'ConvNetADSB', dict(epochs=20, lr=2e-3), 8
+    return build_dataloaders(store, batch_size=64, augment=list(augment), seed=seed, device=DEVICE, in_memory=True)
 
 
 def rtl433(seed):
@@ -75,13 +109,14 @@ def rtl433(seed):
 def run_method(name, learn, stages, prior=None, **facts):
     "Run stages on a learner; what is kept of the last one, and the prior that the head has learned."
     t = time.perf_counter()
-    with learn.no_bar(), learn.no_logging(): stage = fit_stages(learn, stages, seed=facts['seed'], prior=prior)[-1]
+    with learn.no_bar(), learn.no_logging():
+        *_, stage, shifted = fit_stages(learn, [*stages, TestShifts()], seed=facts['seed'], prior=prior)
     seconds, row = time.perf_counter() - t, summary_row(stage['test'])
     print(f'{facts["data"]} seed {facts["seed"]} {name:17} ' + ' '.join(f'{k} {100*(v or 0):5.1f}' for k, v in row.items())
           + f'   {seconds:.0f} s', flush=True)
     scores = {k: stage['test']['overall'][k] for k in ('macro_recall', 'macro_f1')}
     rec = dict(method=name, **facts, test=row, valid=summary_row(stage['valid']), scores=scores, ece=stage['calibration']['ece'],
-               tau=stage.get('tau'), best_epoch=stage['best_epoch'], seconds=round(seconds, 1))
+               tau=stage.get('tau'), best_epoch=stage['best_epoch'], seconds=round(seconds, 1), shifts=shifted['shifts'])
     return rec, stage['prior']
 
 
@@ -92,11 +127,14 @@ def run_seed(data, seed, methods, done):
     if todo: dls, net, settings, epochs = globals()[data](seed)
     for base in [m for m in SCRATCH if m in todo or after[m]]:
         own = dict(SCRATCH[base])
-        head = own.pop('head', 'linear')
+        kind, head, augment = own.pop('net', None), own.pop('head', 'linear'), own.pop('augment', None)
+        if kind == 'experts' and net not in EXPERTS: continue
+        name, how = (EXPERTS[net], {}) if kind == 'experts' else (net, dict(head=head))
+        loaders = dls.with_train(dls.train.new(batch_tfms=augment)) if augment else dls
 
         def fresh():
             setup_seed(seed)
-            learn = classifier_learner(dls, net, head=head)
+            learn = classifier_learner(loaders, name, **how)
             learn.model.to(DEVICE)
             return learn
         learn = fresh()
@@ -115,9 +153,10 @@ def run_seed(data, seed, methods, done):
 def main():
     global DEVICE
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--data', nargs='+', default=['synth', 'rtl433'], choices=['synth', 'rtl433'])
+    p.add_argument('--data', nargs='+', default=['synth', 'rtl433'], choices=['synth', 'quick', 'rtl433'])
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    p.add_argument('--methods', nargs='+', default=METHODS, choices=[*SCRATCH, *AFTER])
+    p.add_argument('--methods', nargs='+', choices=[*SCRATCH, *AFTER], help='one by one, instead of a set')
+    p.add_argument('--set', default='classic', choices=SETS, dest='chosen')
     p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--threads', type=int, default=os.cpu_count())
@@ -129,7 +168,7 @@ def main():
     for data in args.data:
         for seed in args.seeds:
             done = {(r['data'], r['method'], r['seed']) for r in records}
-            for r in run_seed(data, seed, args.methods, done):
+            for r in run_seed(data, seed, args.methods or SETS[args.chosen], done):
                 records.append(dict(r, device=name, torch=torch.__version__))
                 write_atomically(out, '[' + ',\n'.join(json.dumps(r, ensure_ascii=False) for r in records) + ']\n')
 

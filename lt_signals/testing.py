@@ -462,10 +462,18 @@ def _check_forward(who, model, x, width):
     _same_outputs(model(x[:1]), z[:1], 'in eval mode a sample depends on its batch', who)
 
 # %% ../nbs/testing.ipynb #2638328e
+def _more_for_loss(model, x):
+    "A number that depends on what a head has for losses beside the logits; 0 where it has nothing."
+    head = getattr(model, 'head', None)
+    if not hasattr(head, 'for_loss'): return 0.
+    parts = head.for_loss(model.forward_features(x))
+    return sum(o[..., 0].sum() for o in ([parts] if isinstance(parts, Tensor) else parts))
+
 def _check_gradients(who, model, x):
     "A training step gives every parameter a finite gradient that is not zero everywhere."
     z = model.train()(x)
-    nn.functional.cross_entropy(z, torch.arange(len(x)) % z.shape[1]).backward()
+    loss = nn.functional.cross_entropy(z, torch.arange(len(x)) % z.shape[1])
+    (loss + _more_for_loss(model, x)).backward()
     for k,p in model.named_parameters():
         bad = p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
         _fail_if(bad, who, f'gradient of {k} is missing, zero or not finite')

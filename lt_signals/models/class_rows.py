@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from ..core.errors import LTSError
+from .etf import ETFHead
+from .expert_heads import ExpertHead
 from .heads import LogitAdjustedLinear
 from .siamese import Gallery
 
@@ -77,6 +79,25 @@ def _adjusted_rows(head, state, match):
     moved = head.log_prior[match.here] - state['log_prior'].to(head.log_prior)[match.there]
     res['linear.bias'][match.here] += head.tau*moved
     return res
+
+# %% ../../nbs/models/17_class_rows.ipynb #172571c7
+@class_rows.register(ExpertHead)
+def _expert_rows(head, state, match):
+    "The rows of every expert, and the shares of the experts."
+    res = {k: v.clone() for k,v in head.state_dict().items()}
+    for k in ('weights', 'biases'):
+        w = state[k].to(res[k])
+        if (len(w), *w.shape[2:]) != (len(res[k]), *res[k].shape[2:]): _misfit(k, w, res[k])
+        res[k][:, match.here] = w[:, match.there]
+    return res | dict(shares=state['shares'].to(res['shares']))
+
+@class_rows.register(ETFHead)
+def _etf_rows(head, state, match):
+    "All or nothing."
+    if match.new != match.old:
+        raise LTSError('the corners of a head `etf` are those of its own classes, so that others '
+                       "cannot be added; train with the head 'linear' for that")
+    return state
 
 # %% ../../nbs/models/17_class_rows.ipynb #e2ae2d93
 @class_rows.register(Gallery)

@@ -32,7 +32,7 @@ def simplex_etf(
     return corners @ turn.T
 
 # %% ../../nbs/models/20_etf.ipynb #f4093f19
-@heads.register('etf', source='arXiv:2203.09081')
+@heads.register('etf', source='arXiv:2203.09081', fixed=True)
 class ETFHead(nn.Module):
     "Cosines with the fixed corners of a simplex, for `DotRegressionLoss` or any other loss"
     is_cosine = True # Losses with margins on the cosine ask for it

@@ -7,6 +7,7 @@ __all__ = ['ExpertHead']
 
 # %% ../../nbs/models/18_expert_heads.ipynb #3657ae89
 import torch
+import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn, Tensor
 
@@ -18,18 +19,17 @@ from .base import heads
 class ExpertHead(nn.Module):
     "Several linear classifiers, each on its own part of the features; the logits are their mean"
     def __init__(self,
-        in_features:int, # Length of a feature vector, a multiple of `n_experts`
+        in_features:int, # Length of a feature vector, at least `n_experts`
         num_classes:int, # Number of classes
         n_experts:int=3, # Number of experts, 2 or more
     ):
         super().__init__()
         if n_experts < 2: raise LTSError(f'`n_experts` ({n_experts}) must be at least 2')
-        if in_features % n_experts:
-            raise LTSError(f'`in_features` ({in_features}) must be a multiple of `n_experts` '
-                           f'({n_experts}); SharedExpertsConvNet and SharedExpertsResNet have '
-                           'features of each expert')
+        if in_features < n_experts:
+            raise LTSError(f'`in_features` ({in_features}) must be at least `n_experts` '
+                           f'({n_experts}), a feature for each expert')
         self.in_features, self.out_features, self.n_experts = in_features, num_classes, n_experts
-        size = in_features//n_experts
+        size = -(-in_features//n_experts)
         self.weights = nn.Parameter(torch.empty(n_experts, num_classes, size))
         self.biases = nn.Parameter(torch.empty(n_experts, num_classes))
         self.register_buffer('shares', torch.empty(n_experts))
@@ -49,7 +49,8 @@ def for_loss(self:ExpertHead,
     x:Tensor, # Features, shape (batch, in_features)
 ) -> Tensor: # Logits of each expert, shape (batch, n_experts, num_classes)
     "What the losses of experts are given beside the logits."
-    parts = x.unflatten(-1, (self.n_experts, -1))
+    spare = self.weights[:, 0].numel() - self.in_features # 0 where all parts are equally long
+    parts = F.pad(x, (0, spare)).unflatten(-1, (self.n_experts, -1))
     return torch.einsum('bed,ecd->bec', parts, self.weights) + self.biases
 
 # %% ../../nbs/models/18_expert_heads.ipynb #5e9f8136
@@ -64,7 +65,8 @@ def forward(self:ExpertHead,
 @patch(as_prop=True)
 def weight(self:ExpertHead):
     "Weights as those of one linear layer, shape (n_classes, in_features)."
-    return (self.weights*self.shares[:, None, None]).transpose(0, 1).flatten(1)
+    w = (self.weights*self.shares[:, None, None]).transpose(0, 1).flatten(1)
+    return w[:, :self.in_features]
 
 @patch(as_prop=True)
 def bias(self:ExpertHead):
