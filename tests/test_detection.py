@@ -2,10 +2,9 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
+from forked import python
 
 TRAIN = """
 import os, signal, sys
@@ -40,13 +39,6 @@ from lt_signals.apps.detect import detect_command
 write_scene(sys.argv[1], *synth_scene(99, n_samples=2**17), 1e6)
 sys.exit(detect_command([sys.argv[1] + '.sigmf-meta', *sys.argv[2:]]))
 """
-
-
-def python(code, *args, **env):
-    "What a new process does and says; its exit status."
-    p = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], capture_output=True, text=True,
-                       env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
-    return p.returncode, p.stdout, p.stderr
 
 
 def arguments(folder, name, network):

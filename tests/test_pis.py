@@ -44,9 +44,10 @@ def measure(run, folder, kill=None):
     return module.Probe(o.model, percent=[5, 50]).measure_to(folder, o.dl, every=0)
 
 
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs os.fork')
 @pytest.mark.parametrize('within', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_goes_on_after_kill(run, tmp_path, within):
-    p = multiprocessing.get_context('spawn').Process(target=measure, args=(run, tmp_path/'killed', (3, within)))
+    p = multiprocessing.get_context('fork').Process(target=measure, args=(run, tmp_path/'killed', (3, within)))
     p.start()
     p.join(300)
     assert p.exitcode == -signal.SIGKILL

@@ -6,10 +6,9 @@ own score, its network loaded and a prediction told in words, each in a process 
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
+from forked import python
 
 TASK = '''
 "The number of tones in a signal"
@@ -79,13 +78,6 @@ class Tones(Task):
     def decode(self, cfg, results, outputs):
         return pd.DataFrame(dict(tones=outputs.argmax(-1).numpy() + 1))
 '''
-
-
-def python(code, *args, **env):
-    "What a new process does and says; its exit status."
-    p = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], capture_output=True, text=True,
-                       env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
-    return p.returncode, p.stdout, p.stderr
 
 
 TRAIN = """

@@ -11,7 +11,7 @@ from lt_signals.core.device import evaluating
 from lt_signals.evaluation.stored import read_predictions
 from lt_signals.io.signal_store import SignalStore
 from lt_signals.runs.prediction import detector_of
-from lt_signals.runs.pretrained import load_pretrained
+from lt_signals.runs.pretrained import load_pretrained, shipped as networks
 from lt_signals.runs.recognizer import Recognizer
 from lt_signals.synth.frame_sets import synth_modulations
 from lt_signals.synth.remotes import synth_remotes
@@ -24,7 +24,6 @@ WEIGHTS, SEED = Path(lt_signals.__file__).parent/'weights', 977
 
 @cache
 def shipped(name):
-    if not (WEIGHTS/name).is_dir(): pytest.skip(f'{name} is not packed: python benchmarks/weights.py train {name}')
     return Recognizer.of(load_pretrained(name, 'cpu'))
 
 
@@ -33,7 +32,7 @@ def size(folder): return sum(f.stat().st_size for f in folder.rglob('*') if f.is
 
 def test_small_and_complete():
     packed = sorted(f.name for f in WEIGHTS.iterdir() if f.is_dir())
-    assert 'modulations24' in packed and {*packed} <= {*NAMES}
+    assert packed == sorted(NAMES) == sorted(networks)
     for name in packed:
         assert {'config.json', 'model.safetensors', 'README.md'} <= {f.name for f in (WEIGHTS/name).iterdir()}
         assert size(WEIGHTS/name) < 5e6

@@ -26,6 +26,7 @@ class RunFiles(NamedTuple):
     recipe:Path # The recipe, JSON
     weights:Path # The weights, `.safetensors`
     rejector:Path # What tells unknown signals; may be absent
+    no_signal:Path # What tells noise from signals; may be absent
     means:Path # Class means, which adapting starts from; may be absent
     predictions:Path # What the network said of the scored part
     card:Path = None # The model card; None in a run folder
@@ -38,11 +39,12 @@ def run_files(
     if run.recipe.exists() or run.checkpoints.exists():
         return RunFiles(run.recipe, run.checkpoints/'final.safetensors',
                         run.checkpoints/'rejector.safetensors',
+                        run.checkpoints/'no_signal.safetensors',
                         run.checkpoints/'means.safetensors', run.predictions)
     return RunFiles(*(folder/n for n in shared_names))
 
-shared_names = ('config.json', 'model.safetensors', 'rejector.safetensors', 'means.safetensors',
-                'predictions.safetensors', 'README.md') # In the order of `RunFiles`
+shared_names = ('config.json', 'model.safetensors', 'rejector.safetensors', 'no_signal.safetensors',
+                'means.safetensors', 'predictions.safetensors', 'README.md') # In the order of `RunFiles`
 
 # %% ../../nbs/runs/19_pretrained.ipynb #da7d54ab
 def _check_target(folder):
@@ -57,7 +59,7 @@ def _check_target(folder):
 def _described(own, **facts):
     "The stored predictions of a run, with what is said of it, and the digests of its files."
     seen, files = read_predictions(own.predictions), own._asdict()
-    digests = {f'{k}_sha256': file_digest(files[k]) for k in ('recipe', 'rejector', 'means')
+    digests = {f'{k}_sha256': file_digest(files[k]) for k in ('recipe', 'rejector', 'no_signal', 'means')
                if files[k].exists()}
     given = {k: v for k,v in facts.items() if v is not None}
     return seen._replace(facts=seen.facts | given | digests)
@@ -78,7 +80,7 @@ def save_pretrained(
     seen = _described(own, title=title, license=license, use=use)
     with atomic_folder(folder) as part:
         out = run_files(part)
-        for old,to in zip(own[:4], out[:4]):
+        for old,to in zip(own[:5], out[:5]):
             if old.exists(): shutil.copyfile(old, to)
         write_predictions(out.predictions, seen)
         write_atomically(out.card, model_card(run.recipe, run.cfg, seen))
@@ -87,6 +89,8 @@ def save_pretrained(
 # %% ../../nbs/runs/19_pretrained.ipynb #4cad8cde
 shipped = {
     'modulations24': '24 modulations and the SNR of a frame, from 512 samples of I/Q',
+    'detector': 'is there a signal in a crop of a spectrogram?',
+    'iq_encoder': 'features of transmitters, from 4,096 samples of I/Q at 250 kS/s',
 } # Networks that come with the library, all trained on synthetic signals
 
 def shipped_folder(
@@ -129,4 +133,4 @@ def load_pretrained(
 ) -> FinishedRun:
     "A finished run that was passed on; nothing in its folder is executed."
     own = run_files(find_pretrained(name, hub))
-    return read_finished(own.recipe, own.weights, own.rejector, device)
+    return read_finished(own.recipe, own.weights, own.rejector, own.no_signal, device)

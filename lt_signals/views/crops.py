@@ -28,7 +28,7 @@ def _table_of_sums(power):
 
 # %% ../../nbs/views/08_crops.ipynb #2aaa74f2
 def _at(sums, item, y, x):
-    "Table of sums at fractional places, (n, size, size)."
+    "Table of sums at fractional places, (n, size+1, size+1)."
     def split(v, most):
         i = v.floor().clamp(0, most - 1).long()
         return i, (v - i).clamp(0, 1)
@@ -49,13 +49,13 @@ def _box_edges(spec, boxes, margin):
 
 # %% ../../nbs/views/08_crops.ipynb #de170edx
 def _pixels(edges, pixel, size, n):
-    "Edges of pixels in cells, clipped to the spectrogram: lower, upper; and which hold something."
+    "Edges of pixels in cells, clipped to the spectrogram (n, size+1); and which hold something."
     middle = edges.mean(1, keepdim=True)
     e = middle + (torch.arange(size + 1, device=edges.device) - size/2)*pixel[:, None]
     reach = torch.maximum((edges[:, 1:] - edges[:, :1])/2, .51*pixel[:, None]) # A pixel at least
     near = ((e[:, :-1] + e[:, 1:])/2 - middle).abs() <= reach
     e = e.clamp(0, n)
-    return e[:, :-1], e[:, 1:], near & (e[:, 1:] > e[:, :-1])
+    return e, near & (e[:, 1:] > e[:, :-1])
 
 # %% ../../nbs/views/08_crops.ipynb #de170edy
 def _normalized(db, inside, mode):
@@ -84,18 +84,17 @@ def crop(
         raise LTSError(f'`boxes`: block {int(item.max())} of a batch of {len(spec.power)}')
     edges = _box_edges(spec, boxes, margin)
     pixel = torch.cat([e[:, 1:] - e[:, :1] for e in edges], 1).amax(1)/size # Cells, either way
-    (y0,y1,in_y),(x0,x1,in_x) = (_pixels(e, pixel, size, n)
-                                 for e,n in zip(edges, spec.power.shape[1:]))
-    mean = _mean_power(_table_of_sums(spec.power), item, y0, y1, x0, x1)
+    (y,in_y),(x,in_x) = (_pixels(e, pixel, size, n)
+                         for e,n in zip(edges, spec.power.shape[1:]))
+    mean = _mean_power(_table_of_sums(spec.power), item, y, x)
     db = 10*mean.clamp_min(1e-30).log10()
     return _normalized(db, in_y[:, :, None] & in_x[:, None], normalize).float()[:, None]
 
 # %% ../../nbs/views/08_crops.ipynb #0f5c481c
-def _mean_power(sums, item, y0, y1, x0, x1):
-    "Mean power of the areas of pixels, (n, size, size)."
-    total = sum(sign*_at(sums, item, y, x) for sign,y,x in
-                [(1, y1, x1), (-1, y0, x1), (-1, y1, x0), (1, y0, x0)])
-    return total/((y1 - y0)[:, :, None]*(x1 - x0)[:, None]).clamp_min(1e-9)
+def _mean_power(sums, item, y, x):
+    "Mean power of the areas between edges of pixels, (n, size, size)."
+    total = _at(sums, item, y, x).diff(dim=1).diff(dim=2)
+    return total/(y.diff()[:, :, None]*x.diff()[:, None]).clamp_min(1e-9)
 
 # %% ../../nbs/views/08_crops.ipynb #646d8e7x
 def check_crop(
