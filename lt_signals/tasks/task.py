@@ -168,12 +168,19 @@ def figure_data(self:Task,
     return [s for s in results['stages'] if s['rows']]
 
 # %% ../../nbs/tasks/00_task.ipynb #47abca5w
+def _shift_table(shifts):
+    "Accuracy on tests with other class distributions, as text."
+    rows = pd.DataFrame(shifts).T.reindex(columns=['accuracy', 'adapted']).dropna(axis=1, how='all')
+    return format_table(rows.astype(float))
+
 @patch
 def table(self:Task,
     results:dict, # Content of `results.json`
 ) -> str: # Lines joined by newlines
-    "The scores after each stage, as text."
-    return format_table(pd.DataFrame(results['summary']).T.astype(float))
+    "The scores after each stage, as text; those of shifted tests below them."
+    text = format_table(pd.DataFrame(results['summary']).T.astype(float))
+    shifted = [s['shifts'] for s in results['stages'] if 'shifts' in s]
+    return '\n\n'.join([text, *map(_shift_table, shifted)])
 
 # %% ../../nbs/tasks/00_task.ipynb #9a230f64
 def class_scores(
