@@ -3,14 +3,21 @@ import json
 
 import pytest
 import torch
+from fastai.callback.core import Callback
 
 from lt_signals.core.errors import ConfigError, LTSError
+from lt_signals.core.random import setup_seed
+from lt_signals.data.dataloaders import build_dataloaders
 from lt_signals.losses.base import losses
 from lt_signals.models.base import heads
 from lt_signals.runs.experiment import run_experiment
 from lt_signals.runs.results import load_run
+from lt_signals.synth.emitters import synth_emitters
 from lt_signals.tasks.config import make_run_config
-from lt_signals.testing import check_head, check_loss
+from lt_signals.testing import check_head, check_loss, check_stage
+from lt_signals.training.classifier_stages import Stage1, Stage2
+from lt_signals.training.fit import fit_stages
+from lt_signals.training.learner import classifier_learner
 
 EXPERTS = {'model.name': 'SharedExpertsResNet', 'model.options': {'depth': 2, 'width': 8}}
 PLAIN = {'model.name': 'ResNet1D'}
@@ -87,3 +94,41 @@ def test_methods_run_from_a_configuration(tmp_path, given):
 def test_what_does_not_go_together_is_told_before_anything_runs(tmp_path, given, said):
     with pytest.raises((ConfigError, LTSError), match=said.replace('.', r'\.')): run(tmp_path, given)
     assert not any(tmp_path.iterdir())
+
+
+def learner(model='ResNet1D', loss='CrossEntropy', **how):
+    "A learner on a small long tail, the same each time."
+    setup_seed(0)
+    made = synth_emitters(5, 24, 8., n_valid=3, n_test=4, seed=1)
+    dls = build_dataloaders(made, batch_size=16, augment=['PhaseRotation'], seed=1, device='cpu')
+    return classifier_learner(dls, model, loss, depth=2, width=8, **how)
+
+
+@pytest.mark.parametrize('name', ['maxnorm', 'aggregate', 'test_shifts'])
+def test_stages_keep_the_contract(name):
+    settings = {'epochs': 1} if name == 'maxnorm' else {}
+    check_stage(name, (lambda: learner('SharedExpertsResNet')) if name == 'aggregate' else learner, **settings)
+
+
+class Stop(Callback):
+    "End the process's work at the beginning of an epoch of a stage."
+    def __init__(self, at): self.at = at
+    def before_epoch(self):
+        self.at -= 1
+        if self.at < 0: raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize('how,stages', [
+    (dict(loss='BCL', head='contrast'), [Stage1(epochs=2, monitor='train_loss', views=[{'RandomNoiseSNR': dict(snr_range=(5, 20), p=1.)}])]),
+    (dict(model='SharedExpertsResNet', loss='BalPoE'), [Stage1(epochs=2, monitor='train_loss', mixup=.2)]),
+    (dict(), [Stage1(epochs=1), Stage2(mode='maxnorm', epochs=2, lr=.05, monitor='train_loss', sampler_options=dict(cycle=True))])])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, how, stages):
+    at = sum(s.epochs for s in stages) - 1 # stops before the last epoch
+    whole, stopped, resumed = (learner(**how) for _ in range(3))
+    for o in (whole, stopped, resumed): o.remove_cbs([c for c in o.cbs if type(c).__name__ in ('ProgressCallback',)])
+    with whole.no_logging(): fit_stages(whole, stages, tmp_path/'whole')
+    with pytest.raises(KeyboardInterrupt), stopped.no_logging(): fit_stages(stopped, stages, tmp_path/'run', cbs=[Stop(at)])
+    with resumed.no_logging(): fit_stages(resumed, stages, tmp_path/'run', resume=True)
+    a, b = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not all(torch.equal(a[k], v) for k,v in stopped.model.state_dict().items())
