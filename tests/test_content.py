@@ -24,6 +24,7 @@ def test_default_is_at_chance():
     accuracy, r = mean('equal, preamble', (7, 8), n_test=1000)
     assert accuracy <= .53 and not r['leaks'] and r['bits_alone'] == .5, accuracy
 
+@pytest.mark.slow # trainings of a minute
 def test_whole_messages_leak():
     accuracy, r = mean('equal, message', (7,), n_test=200)
     assert accuracy > .9 and r['leaks'] and r['bits_alone'] > .99, accuracy
@@ -32,6 +33,7 @@ def test_hardware_is_still_seen():
     accuracy, _ = mean('differ, preamble', (7,), n_test=200)
     assert accuracy > .9, accuracy
 
+@pytest.mark.slow # trainings of a minute
 def test_runs_of_bits_at_two_samples_a_bit():
     "Neither the place between two samples nor what is decoded betrays the bits."
     accuracy, r = mean('runs of bits, 2 MS/s', (7, 8), n_test=1000)

@@ -336,6 +336,7 @@ def check_folder(runs):
     return folder
 
 
+@pytest.mark.slow # processes that import everything
 def test_a_run_is_written_once(tmp_path):
     assert launch(2, run, tmp_path) == [0, 0]
     folder = check_folder(tmp_path/'runs')
@@ -367,6 +368,7 @@ def train_two_tasks(folder, bs):
     (folder/f'{rank}.json').write_text(json.dumps(results[0]['history']))
 
 
+@pytest.mark.slow # processes that import everything
 def test_two_processes_learn_the_weights_of_tasks_as_one(tmp_path):
     "The loss's own parameters are outside of the model, which is all that DDP looks after."
     import torch

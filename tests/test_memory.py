@@ -65,6 +65,7 @@ def check(tmp_path, sizes, most, tolerance):
     assert peaks[1][1] < 2**31
 
 
+@pytest.mark.slow # two processes that import everything
 def test_memory_does_not_grow_with_the_file(tmp_path):
     check(tmp_path, (64, 384), 0, 48*MB)
 
