@@ -18,7 +18,8 @@ from .heads import LinearHead
 # %% ../../nbs/models/21_contrast_head.ipynb #45d2f9a0
 def _mlp(in_features, dim):
     "Two linear layers with a ReLU between them."
-    return nn.Sequential(nn.Linear(in_features, in_features), nn.ReLU(), nn.Linear(in_features, dim))
+    return nn.Sequential(nn.Linear(in_features, in_features), nn.ReLU(),
+                         nn.Linear(in_features, dim))
 
 @heads.register('contrast', source='doi:10.1109/CVPR52688.2022.00678')
 class ContrastHead(LinearHead):

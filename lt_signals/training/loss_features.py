@@ -23,7 +23,7 @@ class LossFeatures(Callback):
     def __init__(self,
         n_classes:int, # Number of classes, by which the head is found
         n_views:int=1, # Views of each signal; the logits are those of the first
-        views=None, # Augmentations of the further views, as for `make_transforms`; the loader's when None
+        views=None, # Augmentations of further views, as for `make_transforms`; None: the loader's
     ):
         self.n_classes, self.n_views = n_classes, n_views
         self.tfms = None if views is None else make_transforms(views)

@@ -218,7 +218,8 @@ def _check_views(self:Training, loss):
     n = getattr(class_loss(loss), 'n_views', 1)
     if self.views is not None:
         make_transforms(self.views)
-        if n == 1: raise ConfigError(f'{self.name}: `views` is for a loss of two views, such as BCL')
+        if n == 1:
+            raise ConfigError(f'{self.name}: `views` is for a loss of two views, such as BCL')
     if self.mixup and n > 1:
         raise ConfigError(f'{self.name}: `mixup` mixes classes that the loss '
                           f'{type(loss).__name__} tells apart; set mixup to 0')
