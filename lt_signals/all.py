@@ -23,6 +23,7 @@ from .evaluation.multilabel import MultiLabelAnalyzer
 from .evaluation.multitask import AMCAnalyzer
 from .evaluation.predictions import group_labels, predict, Predictions, vote
 from .evaluation.rejection import evaluate_rejection, Rejector
+from .evaluation.suspects import suspects
 from .explain.attribution import attribute, show_attribution
 from .explain.measure import Probe
 from .io.defects import open_defects

@@ -17,6 +17,7 @@ from torch import nn, Tensor
 
 from ..core.errors import LTSError
 from ..core.registry import Registry
+from ..data.loaders import SignalDL
 from .diagnostics import spread_samples
 from .predictions import predict, Predictions
 from ..models.base import get_base_model
@@ -32,6 +33,7 @@ class Evidence:
     encode:Callable = None # Signals (batch, channels, time) to features, on the model's device
     head:Callable = None # Features to logits, on the model's device
     device:object = 'cpu' # Where the model is
+    recording:np.ndarray = None # Name of the recording of each signal, shape (n,), where it is known
 
     def __len__(self): return len(self.logits)
 
@@ -46,6 +48,12 @@ class Evidence:
             raise LTSError('this score looks at the signals: the evidence needs `dl`')
         for xb,*_ in self.dl: yield xb.as_subclass(Tensor).to(self.device)
 
+# %% ../../nbs/evaluation/09_evidence.ipynb #9a1d5e01
+def _recordings(dl):
+    "Name of the recording of each signal of a loader; None where its store does not tell."
+    if not isinstance(dl, SignalDL) or 'capture' not in dl.store.meta: return None
+    return dl.store.meta['capture'].to_numpy()[dl.indices]
+
 # %% ../../nbs/evaluation/09_evidence.ipynb #e13ba3bx
 def collect_evidence(
     learn_or_model, # A fastai `Learner`, or a `SignalModel`
@@ -59,7 +67,7 @@ def collect_evidence(
     if not (preds.features.isfinite().all() and preds.logits.isfinite().all()):
         raise LTSError('features or logits are NaN or infinite: the model has diverged')
     return Evidence(preds.features, preds.logits, preds.targets, dl, model.forward_features,
-                    model.forward_head, next(model.parameters()).device)
+                    model.forward_head, next(model.parameters()).device, _recordings(dl))
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #3ad123b2
 def reference_evidence(
@@ -74,7 +82,7 @@ def reference_evidence(
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #554c29f7
 open_scores = Registry('open-set score', [f'lt_signals.evaluation.{m}' for m in (
-    'openscores', 'generator_score')])
+    'openscores', 'later_scores', 'generator_score')])
 
 # %% ../../nbs/evaluation/09_evidence.ipynb #7cc8b16b
 class OpenScore:

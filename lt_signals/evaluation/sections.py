@@ -31,7 +31,10 @@ class OpenSetConfig:
                                '(fewer than three recordings)')
     tau:float = opt(0., 'take the class prior out of the logits; 0 where the loss has')
     standardize:str = opt('class', 'score in units of the predicted class, its group, or none')
-    accept:float = opt(.95, 'share of the known validation signals that the threshold accepts')
+    accept:float = opt(.95, 'share of a new known recording that the threshold accepts')
+    by_group:bool = opt(True, 'a threshold for each of many-, medium- and few-shot classes; false: one')
+    no_signal:bool = opt(True, 'where recordings are cut by a gate: learn what noise looks like, and '
+                               'name it "no signal"')
 
 # %% ../../nbs/evaluation/19_sections.ipynb #aa951a5y
 @dataclass

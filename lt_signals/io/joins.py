@@ -14,7 +14,7 @@ import pandas as pd
 from ..core.errors import LTSError
 from .recordings import RecordingSource
 from .sources import ConcatSource, SignalSource
-from .windows import window_notes
+from .windows import drop_silent, window_notes
 
 # %% ../../nbs/io/14_joins.ipynb #dd8bc6d1
 class PaddedSource(SignalSource):
@@ -147,10 +147,12 @@ def _one_of_recordings(sources, path):
     "One source of windows of recordings."
     first = np.cumsum([0] + [len(s.recordings) for s in sources])
     def join(part): return np.concatenate([part(i, s) for i,s in enumerate(sources)])
-    return RecordingSource([r for s in sources for r in s.recordings],
-                           join(lambda i, s: s.which + first[i]), join(lambda i, s: s.start),
-                           join(lambda i, s: s.count), max(s.length for s in sources), path=path,
-                           checks=[c for s in sources for c in s.checks])
+    new = RecordingSource([r for s in sources for r in s.recordings],
+                          join(lambda i, s: s.which + first[i]), join(lambda i, s: s.start),
+                          join(lambda i, s: s.count), max(s.length for s in sources), path=path,
+                          checks=[c for s in sources for c in s.checks])
+    new.silent = join(lambda i, s: np.zeros(len(s.recordings), bool) | s.silent)
+    return new
 
 # %% ../../nbs/io/14_joins.ipynb #c15412c3
 def join_sources(
@@ -171,5 +173,9 @@ def join_sources(
     whole.caution = ' '.join(dict.fromkeys(s.caution for s in sources if s.caution))
     total = _sum_counts(sources)
     if total and all_recordings: whole.found = total
-    return whole.note(*(window_notes(total) if total else []), *_joined_notes(sources, names),
-                      *_rate_note(sources))
+    whole.note(*(window_notes(total) if total else []), *_joined_notes(sources, names),
+               *_rate_note(sources))
+    if not all_recordings: return whole
+    called = dict(zip(whole.which.tolist(), whole.meta['capture']))
+    whole.captures = [called.get(i, r.name) for i,r in enumerate(whole.recordings)]
+    return drop_silent(whole)

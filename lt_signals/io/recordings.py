@@ -258,6 +258,7 @@ class RecordingSource(SignalSource):
     "Windows of recordings, read on demand in few long reads; shape `(2, length)` each."
     n_channels = 2
     found = {} # What was counted when the windows were cut, from `count_windows`
+    silent = False # Which recordings hold nothing but noise, bool (n_recordings,); False: none
     def __init__(self,
         recordings:list, # `Recording`s
         which:np.ndarray, # Recording of each window, int, ascending
@@ -272,6 +273,7 @@ class RecordingSource(SignalSource):
         checks=(), # Functions that raise when a stored checksum does not fit
     ):
         self.recordings,self.length,self.n = list(recordings),int(length),len(start)
+        self.captures = [r.name for r in self.recordings]
         self.which,self.start = np.asarray(which, np.int64),np.asarray(start, np.int64)
         self.count = np.minimum(np.asarray(count, np.int64), self.length)
         if (self.count < self.length).any(): self.lengths = self.count

@@ -44,6 +44,8 @@ class SignalSource:
     held = 'in the file' # Where samples lie, in words
     notes = () # What was kept, left out, padded or guessed: a sentence each
     found = {} # What was counted where windows were cut from recordings; empty where none were
+    recordings = () # `Recording`s that windows were cut from
+    captures = () # Name of each of these, as in the column `capture` of `meta`
     caution = '' # Why an accuracy on these may not be about the transmitter; '' where nothing is known
 
     def read(self,
@@ -322,6 +324,7 @@ class TensorSource(SignalSource):
         self.labels,self.classes,self.meta = like.labels,like.classes,like.meta
         self.sample_rate,self.path,self.normalize = like.sample_rate,like.source.path,like.normalize
         self.notes,self.caution,self.found = like.notes,like.caution,like.source.found
+        self.recordings,self.captures = like.source.recordings,like.source.captures
 
     def read(self, rows):
         "One gather, for numpy."
@@ -345,6 +348,8 @@ class ConcatSource(SignalSource):
         self.n,self.n_channels,self.length = int(self.starts[-1]),first.n_channels,first.length
         self.finite = all(s.finite for s in self.sources)
         self.found = first.found if all(s.found for s in self.sources) else {}
+        self.recordings = [r for s in self.sources for r in s.recordings]
+        self.captures = [c for s in self.sources for c in s.captures]
         self._open = []
 
     def read(self, rows):

@@ -28,7 +28,8 @@ from ..evaluation.stored import write_predictions
 from .logs import EpochLog, log, RunLogs
 from .prepare import build_run, keeps_unknown
 from .recipe import make_recipe, write_recipe
-from .rejection import check_rejection, reject_unknown, rejection_text
+from .rejection import (check_rejection, learn_no_signal, no_signal_text,
+                                       reject_unknown, rejection_text)
 from ..tasks.config import make_run_config, read_config
 from ..tasks.task import RunContext, tasks
 from ..training.checkpoint import save_weights
@@ -86,6 +87,7 @@ def summary_text(
             f'training signals each, seed {results["seed"]}\n'
             f'scores in percent on the {part} part, {size:,} signals\n\n{table}'
             + (f'\n\n{rejection_text(results["openset"])}' if 'openset' in results else '')
+            + (f'\n\n{no_signal_text(results["no_signal"])}' if 'no_signal' in results else '')
             + (f'\n\n{adapted_text(results["adapted"])}' if 'adapted' in results else '')
             + _caution_text(results['split_record']))
 
@@ -156,6 +158,8 @@ def keep_predictions(
                  recipe_sha256=file_digest(run.recipe), results_sha256=_text_digest(results))
     rejector = run.checkpoints/'rejector.safetensors'
     if about: facts['rejector_sha256'] = file_digest(rejector)
+    quiet = run.checkpoints/'no_signal.safetensors'
+    if quiet.exists(): facts['no_signal_sha256'] = file_digest(quiet)
     seen = tasks.create(ctx.cfg.task).keep(ctx)
     write_predictions(run.predictions, seen._replace(unknown=unknown, facts=seen.facts | facts))
 
@@ -171,6 +175,8 @@ def _finish(run, ctx, stages, start, ready):
     save_weights(ctx.learn, final)
     if ctx.cfg.openset.score is not None:
         results['openset'], seen = reject_unknown(ctx, run.checkpoints/'rejector.safetensors')
+    heard = learn_no_signal(ctx, run.checkpoints/'no_signal.safetensors')
+    if heard is not None: results['no_signal'] = heard
     draw_figures(ctx, results, run.plots)
     seconds = {f'{s["name"]}_s': s['seconds'] for s in stages}
     results['timings'] = dict(data_s=ready-start, **seconds, total_s=time.perf_counter()-start)

@@ -18,6 +18,7 @@ from ..core.device import pick_device
 from ..core.errors import SignalFileError
 from ..core.files import file_digest
 from ..core.runs import RunFolder
+from ..evaluation.no_signal import NoSignal
 from ..evaluation.rejection import Rejector
 from .recipe import check_parts, read_recipe, Recipe
 from .results import as_written, own_options
@@ -34,6 +35,7 @@ class FinishedRun:
     cfg:object # Its configuration; the paths of its data are None
     rejector:Rejector = None # Tells unknown signals, where the run learned to
     folder:Path = None # Where it was read
+    no_signal:NoSignal = None # Tells noise from signals, where the run learned to
 
     @property
     def task(self) -> Task:
@@ -86,6 +88,7 @@ def read_finished(
     recipe, # File of the recipe
     weights, # File of the weights, `.safetensors`
     rejector, # File of the rejector; read where it is there
+    no_signal, # File of the rule that tells noise; read where it is there
     device:str='auto', # Where the network goes: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
 ) -> FinishedRun:
     "A finished run from its files."
@@ -95,10 +98,11 @@ def read_finished(
         raise SignalFileError(weights, f'is not the file that {Path(recipe).name} belongs to.',
                               remedy='copy both from their source again.')
     model = load_weights(model, weights).eval().to(pick_device(device))
-    reject = None
+    reject = quiet = None
     if Path(rejector).is_file():
         with as_written(rejector, 'a rejector of this network'): reject = Rejector.load(rejector, model)
-    return FinishedRun(known, model, cfg, reject, Path(recipe).parent)
+    if Path(no_signal).is_file(): quiet = NoSignal.load(no_signal)
+    return FinishedRun(known, model, cfg, reject, Path(recipe).parent, quiet)
 
 # %% ../../nbs/runs/09_finished.ipynb #d4abf8ee
 def load_finished(
@@ -108,4 +112,5 @@ def load_finished(
     "The finished run in a folder that training has written."
     run = RunFolder(path)
     return read_finished(run.recipe, run.checkpoints/'final.safetensors',
-                         run.checkpoints/'rejector.safetensors', device)
+                         run.checkpoints/'rejector.safetensors',
+                         run.checkpoints/'no_signal.safetensors', device)

@@ -36,6 +36,8 @@ class Answers(NamedTuple):
     "What a network says of some samples."
     outputs:object # Logits, float32 (n, n_classes); a dict of these for several targets
     unknown:Tensor = None # Larger is more unknown, float64 (n,), where the run can reject
+    noise:np.ndarray = None # Which samples are nothing but noise, bool (n,), where the run can tell
+    voters:np.ndarray = None # Samples that each row is the vote of, int64 (n,); None: of one
 
 def answer(
     run:FinishedRun, # The run
@@ -45,16 +47,23 @@ def answer(
     "Put samples to a network."
     if store is None: return Answers(_each(run.outputs(torch.zeros(1, *run.recipe.shape)), lambda z: z[:0].cpu()))
     dl = SignalDL(store, bs=batch_size, device=run.device)
-    preds = predict(run.model, dl, features=run.rejector is not None)
-    if run.rejector is None: return Answers(preds.logits)
-    return Answers(preds.logits, run.rejector.predict(collect_evidence(run.model, dl, preds)).scores)
+    preds = predict(run.model, dl, features=bool(run.rejector or run.no_signal))
+    noise = run.no_signal and (run.no_signal.scores(preds.features) > 0).numpy()
+    if run.rejector is None: return Answers(preds.logits, noise=noise)
+    seen = collect_evidence(run.model, dl, preds)
+    return Answers(preds.logits, run.rejector.predict(seen).scores, noise)
 
 def _each(outputs, f):
     "`f` of the logits of each target."
     return {k: f(z) for k,z in outputs.items()} if isinstance(outputs, dict) else f(outputs)
 
 # %% ../../nbs/runs/13_prediction.ipynb #b5aae056
-no_signal = 'no signal' # Class of a recording in which nothing passes the gate
+no_signal = 'no signal' # Class of what holds nothing but noise
+
+def _limits(run, answers):
+    "Scores above which each row is unknown."
+    if answers.voters is None: return run.rejector.threshold
+    return run.rejector.vote_limit(answers.voters, answers.outputs.double().log_softmax(-1)).numpy()
 
 def table_of(
     run:FinishedRun, # The run
@@ -69,12 +78,14 @@ def table_of(
     said = task.decode(run.cfg, run.recipe.facts, answers.outputs, **more)
     named = said.columns[0]
     if answers.unknown is not None:
-        limit = run.rejector.threshold
-        said['known'] = pd.array(answers.unknown.numpy() <= limit, 'boolean')
-        said['unknown_score'] = answers.unknown.numpy()
+        excess = answers.unknown.numpy() - _limits(run, answers)
+        said['known'] = pd.array(excess <= 0, 'boolean')
+        said['unknown_score'] = excess
     groups = run.recipe.groups
     if len(said) == 0 or said[named].isin(list(groups)).all(): said['group'] = said[named].map(groups)
-    silent = np.asarray(sample) < 0
+    sample = np.asarray(sample)
+    if answers.noise is not None: sample = np.where(answers.noise[sample] & (sample >= 0), -1, sample)
+    silent = sample < 0
     if silent.any():
         said = said.reindex(sample)
         said[named] = np.where(silent, no_signal, said[named])
@@ -106,10 +117,12 @@ def _merged(key, n, sums, unknown, rows):
 # %% ../../nbs/runs/13_prediction.ipynb #737ee213
 def _ballots(key, block, answers):
     "The votes of a block."
-    there = torch.from_numpy(block.sample >= 0)
+    voting = block.sample >= 0
+    if answers.noise is not None: voting[voting] = ~answers.noise
+    there = torch.from_numpy(voting)
     def spread(x):
         out = x.new_zeros(len(there), *x.shape[1:])
-        out[there] = x
+        out[there] = x[block.sample[voting]]
         return out
     logs = _each(answers.outputs, lambda z: spread(z.double().log_softmax(-1)))
     unknown = None if answers.unknown is None else spread(answers.unknown)
@@ -134,12 +147,13 @@ def _counted(run, ballots, top):
     "The table of ballots."
     n = torch.from_numpy(ballots.n).clamp_min(1)
     said = Answers(_each(ballots.sums, lambda x: (x/n[:, None]).float()),
-                   None if ballots.unknown is None else ballots.unknown/n)
+                   None if ballots.unknown is None else ballots.unknown/n, voters=ballots.n)
     voted = ballots.n > 0
     some = _some(ballots, voted)
     rows = ballots.rows.assign(windows=ballots.n)
     keep = torch.from_numpy(voted)
-    said = Answers(_each(said.outputs, lambda z: z[keep]), None if said.unknown is None else said.unknown[keep])
+    said = Answers(_each(said.outputs, lambda z: z[keep]), None if said.unknown is None else said.unknown[keep],
+                   voters=ballots.n[voted])
     return table_of(run, rows, said, np.where(voted, np.cumsum(voted) - 1, -1), top)
 
 # %% ../../nbs/runs/13_prediction.ipynb #c75e5439
