@@ -116,6 +116,7 @@ def run_method(name, learn, stages, prior=None, **facts):
           + f'   {seconds:.0f} s', flush=True)
     scores = {k: stage['test']['overall'][k] for k in ('macro_recall', 'macro_f1')}
     rec = dict(method=name, **facts, test=row, valid=summary_row(stage['valid']), scores=scores, ece=stage['calibration']['ece'],
+               ece_of={k: v['ece'] for k, v in stage['calibration']['scores'].items()},
                tau=stage.get('tau'), best_epoch=stage['best_epoch'], seconds=round(seconds, 1), shifts=shifted['shifts'])
     return rec, stage['prior']
 
