@@ -98,11 +98,18 @@ def keys(self:Registry): return self.load()._entries.keys()
 @patch
 def items(self:Registry): return self.load()._entries.items()
 
-# %% ../../nbs/core/01_registry.ipynb #78d4354a
+# %% ../../nbs/core/01_registry.ipynb #793f51e1
+class _Facts(dict):
+    "Facts by name; an unknown name is refused as the registry refuses it."
+    def __init__(self, registry): self.registry = registry
+    def __missing__(self, name): return self.registry[name]
+
 @patch(as_prop=True)
 def info(self:Registry):
     "The facts of each entry: {name: {fact: value}}."
-    return {k: self._info[k] for k in self}
+    facts = _Facts(self)
+    facts.update((k, self._info[k]) for k in self)
+    return facts
 
 # %% ../../nbs/core/01_registry.ipynb #8bbec0e5
 @patch
