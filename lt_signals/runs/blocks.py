@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..io.gate import find_windows, is_noise
+from ..io.gate import find_windows
 from ..io.recordings import RecordingSource
 from ..io.signal_store import check_finite, SignalStore
 from ..io.store import Store
+from ..io.windows import is_silent
 from .inputs import Inputs
 
 # %% ../../nbs/runs/11_blocks.ipynb #d5ee78a6
@@ -28,11 +29,11 @@ class Block(NamedTuple):
     hop:float # Samples, at the source's rate, that consecutive rows of an event are apart at most
     done:int # Recordings of smaller numbers are complete
 
-# %% ../../nbs/runs/11_blocks.ipynb #00cfdc79
+# %% ../../nbs/runs/11_blocks.ipynb #39810364
 class _Cuts:
     "Windows of recordings, collected until they make a block."
-    def __init__(self, cut, recipe):
-        self.cut,self.recipe,self.found,self.n = cut,recipe,[],0
+    def __init__(self, inputs):
+        self.inputs,self.cut,self.recipe,self.found,self.n = inputs,inputs.cut,inputs.recipe,[],0
 
     def add(self, piece, number, start, silent=False):
         self.found.append((piece, number, start, silent))
@@ -56,7 +57,7 @@ class _Cuts:
         count = np.minimum(w, np.array([r.n for r in recs])[which])
         source = RecordingSource(recs, which, start, count, w)
         store = SignalStore(source, self.recipe.shape[1], self.recipe.normalize)
-        return check_finite(store, 'defer')
+        return self.inputs.heed_order(check_finite(store, 'defer'))
 
 # %% ../../nbs/runs/11_blocks.ipynb #44f9cc69
 def _ratio(piece):
@@ -99,16 +100,15 @@ def _search(inputs, piece):
 
 def _is_silent(inputs, rec, found):
     "Whether nothing of a recording passes the gate."
-    if inputs.cut.get('gate_db', 6.) is None or found.gate.pause: return False
-    return inputs.cut.get('floor_db') is not None or is_noise(rec)
+    return is_silent(rec, found, inputs.cut.get('gate_db', 6.), inputs.cut.get('floor_db'))
 
-# %% ../../nbs/runs/11_blocks.ipynb #1d417766
+# %% ../../nbs/runs/11_blocks.ipynb #f1999ab9
 def input_blocks(
     inputs:Inputs, # What was given
     most:int=4096, # Samples of a block, at most
 ): # Generator of `Block`s
     "Everything that was given as samples, in order, in constant memory."
-    cuts,number = _Cuts(inputs.cut, inputs.recipe),-1
+    cuts,number = _Cuts(inputs),-1
     for o in inputs.items():
         if isinstance(o, Store):
             if cuts.found: yield cuts.block()

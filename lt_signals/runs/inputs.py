@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Piece', 'Inputs']
 
-# %% ../../nbs/runs/10_inputs.ipynb #53b31653
+# %% ../../nbs/runs/10_inputs.ipynb #e26ea213
 import copy, inspect, os, warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from ..io.readers import check_reader_options, detect_format, open_recordings, o
 from ..io.recordings import ambiguous_suffixes, Recording, RecordingSource, RowRecording
 from ..io.signal_store import check_finite, SignalStore
 from ..io.store import Store
-from .recipe import Recipe
+from .recipe import mirrored_share, Recipe
 from ..views.crops import CropStore
 from ..views.streams import Stream
 
@@ -55,7 +55,7 @@ def _same_rate(a, b): return abs(a/b - 1) < 1e-3
 
 def _hz(rate): return f'{rate:,.9g} Hz'
 
-# %% ../../nbs/runs/10_inputs.ipynb #d4552127
+# %% ../../nbs/runs/10_inputs.ipynb #1fa05f69
 class Inputs:
     "What a user gave, opened as a run wants it; `items` gives it piece by piece."
     def __init__(self,
@@ -78,7 +78,8 @@ class Inputs:
         self.iq_order,self.pad,self.on_bad_file = iq_order,pad,on_bad_file
         self.options = {k: v for k,v in options.items() if k not in _cutting}
         self.cut = self._windows({k: v for k,v in options.items() if k in _cutting})
-        self.notes,self._said = [],set()
+        self.notes,self._said,self._looked = [],set(),0
+        self.end = 0 # Where the recording that is open ends, in samples
 
 # %% ../../nbs/runs/10_inputs.ipynb #c06d5cf1
 @patch
@@ -253,14 +254,16 @@ def _source(self:Inputs, source, name):
         source.sample_rate = source.sample_rate or self.sample_rate
         yield self.as_wanted(check_finite(SignalStore(source), 'defer'), swap=False)
 
-# %% ../../nbs/runs/10_inputs.ipynb #877ed7d1
+# %% ../../nbs/runs/10_inputs.ipynb #c2514326
+_places = {'start', 'sample_start', 'start_sample', 'first_sample', 'stop', 'end', 'sample_stop',
+           'end_sample', 'stop_sample'} # Columns of a table of stretches
+
 @patch
 def _table(self:Inputs, table):
     "A DataFrame of paths: whole recordings, or the stretches that its rows name."
     if self.recipe.input == 'image':
         raise LTSError('`what` is a DataFrame, and the run looks at images; give a folder or a list of paths')
-    starts = {str(c).lower() for c in table} & {'start', 'sample_start', 'start_sample', 'first_sample'}
-    if starts or self._ready_files(table):
+    if {str(c).lower() for c in table} & _places or self._ready_files(table):
         cut = self.cut if self.recipe.windows else {}
         yield self.as_wanted(SignalStore(open_source(table, self.format, **cut, **self.options)))
     else:
@@ -333,7 +336,7 @@ def _image_files(self:Inputs, files, most=64):
         meta = pd.DataFrame(dict(image=[os.fspath(f) for f in some]))
         yield Store(np.full(len(x), -1), self.recipe.classes, shape, meta, data=torch.stack(x))
 
-# %% ../../nbs/runs/10_inputs.ipynb #39b02001
+# %% ../../nbs/runs/10_inputs.ipynb #78a7841b
 @patch
 def piece(self:Inputs,
     rec:Recording, # As it was given
@@ -346,6 +349,7 @@ def piece(self:Inputs,
         rec = copy.copy(rec)
         rec.sample_rate = self.sample_rate
     if rec.n < 1: raise SignalFileError(rec.path or name, 'holds no sample.', remedy='record it again.')
+    self.end = rec.first + rec.n
     if self.recipe.input == 'signal' and own is not None:
         if rec.sample_rate is None: self._rate_unknown()
         elif not _same_rate(rec.sample_rate, own): return Piece(self._at_rate(rec, own), rec, name)
@@ -370,7 +374,7 @@ def _at_rate(self:Inputs, rec, rate):
     edge = min(old, rate)/2
     return BandRecording(rec, -edge, edge, rate)
 
-# %% ../../nbs/runs/10_inputs.ipynb #dad3aec2
+# %% ../../nbs/runs/10_inputs.ipynb #590a7688
 @patch
 def as_wanted(self:Inputs,
     store:Store, # Samples that are cut already
@@ -386,7 +390,24 @@ def as_wanted(self:Inputs,
         more = ' (real samples have no I and Q)' if store.n_channels == 1 and shape[0] == 2 else ''
         raise LTSError(f'`what` has signals of {store.n_channels} channels{more}; the run takes {shape[0]}')
     if swap and self.iq_order == 'QI': store = _changed(store, swapped(store.source))
-    return self._at_level(self._of_length(self._of_rate(store)))
+    return self.heed_order(self._at_level(self._of_length(self._of_rate(store))))
+
+@patch
+def heed_order(self:Inputs,
+    store:Store, # Samples as the network wants them
+    n:int=64, # Samples that are looked at
+) -> Store: # The same
+    "Warn where samples look as if I and Q had changed places, unless `iq_order` was given."
+    known = self.recipe.spectra if self.iq_order is None and self._looked < 8 else None
+    if not known or not len(store): return store
+    self._looked += 1
+    some = np.unique(np.linspace(0, len(store) - 1, min(n, len(store))).astype(int))
+    if mirrored_share(known, store.take(some)) > .5:
+        own = (self.recipe.config['data'].get('options') or {}).get('iq_order', 'IQ')
+        self.say('order', 'the spectrum is that of the training signals, mirrored, as if I and Q had changed '
+                          f"places; if so, give iq_order={'IQ' if own == 'QI' else 'QI'!r}, and if not, "
+                          f"iq_order={own!r}")
+    return store
 
 # %% ../../nbs/runs/10_inputs.ipynb #4c8e021a
 def _changed(store, source):
