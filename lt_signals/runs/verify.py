@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Check', 'same_number', 'compare_numbers', 'compare_lines', 'verify', 'report_text']
 
-# %% ../../nbs/runs/20_verify.ipynb #6dcde466
+# %% ../../nbs/runs/20_verify.ipynb #db4487cb
 import json, math, re
-from difflib import SequenceMatcher
+from difflib import get_close_matches, SequenceMatcher
 from typing import NamedTuple
 
 from ..core.checked_json import read_json, to_json
@@ -16,7 +16,7 @@ from ..core.files import file_digest
 from ..core.runs import RunFolder
 from ..core.tables import flatten
 from ..evaluation.stored import read_predictions
-from .card import model_card, recipe_results, unknown_scores
+from .card import card_numbers, line_marks, model_card, recipe_results, split_card, unknown_scores
 from .experiment import summary_text
 from .pretrained import run_files
 from .recipe import read_recipe
@@ -100,6 +100,8 @@ def _digests(own, recipe, facts):
     yield _digest_check(own.weights, recipe.weights_sha256, own.recipe.name)
     if 'rejector_sha256' in facts or own.rejector.exists():
         yield _digest_check(own.rejector, facts.get('rejector_sha256'), whose)
+    if 'no_signal_sha256' in facts or own.no_signal.exists():
+        yield _digest_check(own.no_signal, facts.get('no_signal_sha256'), whose)
     if 'means_sha256' in facts: yield _digest_check(own.means, facts['means_sha256'], whose)
 
 # %% ../../nbs/runs/20_verify.ipynb #4cd0da0c
@@ -131,7 +133,7 @@ def _text(file):
     "What a text file holds; '' where there is none."
     return file.read_text('utf-8', 'replace') if file.is_file() else ''
 
-# %% ../../nbs/runs/20_verify.ipynb #a885a5d5
+# %% ../../nbs/runs/20_verify.ipynb #8b0e70d2
 def _of_run(run, recipe, scores, seen, cfg):
     "What only a run folder has."
     yield _config_check(run, recipe)
@@ -139,8 +141,32 @@ def _of_run(run, recipe, scores, seen, cfg):
     yield from _results_checks(run, recipe, scores, seen, cfg)
 
 def _of_card(own, recipe, seen, cfg):
-    "The model card."
-    return compare_lines(own.card.name, _text(own.card), model_card(recipe, cfg, seen))
+    "The model card: the numbers it rests on, and that no line with a number was changed or added."
+    name,(text, held) = own.card.name,split_card(_text(own.card))
+    right,_ = split_card(model_card(recipe, cfg, seen))
+    if held is None: return compare_lines(name, text, right) # of a version without such a part
+    if not held: return [Check(name, 'its numbers cannot be read', False, 'copy it from its source again')]
+    now = card_numbers(recipe, cfg, seen)
+    res = [compare_numbers(name, k, {k: v}, {k: _same_keys(now[k], v)}) for k,v in held['numbers'].items() if k in now]
+    lines = _card_lines(name, text, held['lines'], right)
+    if held['whole'] or not all(c.holds for c in res + lines): return res + lines
+    return [*res, *lines, Check(name, 'its last comment was changed', False, 'it does not fit its digest')]
+
+def _same_keys(right, said):
+    "Of nested numbers those that another version wrote too."
+    if not isinstance(right, dict) or not isinstance(said, dict): return right
+    return {k: _same_keys(v, said[k]) for k,v in right.items() if k in said}
+
+def _card_lines(name, text, known, right):
+    "Whether the lines with numbers are those that the card was written with."
+    marks = line_marks(text)
+    res = [Check(name, _brief(l), True) for k,l in marks.items() if k in known]
+    odd,lost = [l for k,l in marks.items() if k not in known],len({*known} - {*marks})
+    now = [*line_marks(right).values()]
+    for i,l in enumerate(odd):
+        near = get_close_matches(l, now, 1, .5) if i < lost else []
+        res.append(Check(name, _brief(l), False, f'right is: {_brief(near[0])}' if near else 'does not follow from the files'))
+    return res + [Check(name, 'a line is missing', False)]*max(lost - len(odd), 0)
 
 def _rows(own, recipe, scores, part):
     "The short row that stands in the recipe."
