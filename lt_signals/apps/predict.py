@@ -14,14 +14,14 @@ from ..core.config import opt
 from ..core.console import is_terminal
 from ..views.finder_options import FinderOverrides
 
-# %% ../../nbs/apps/12_predict.ipynb #e01760a6
+# %% ../../nbs/apps/12_predict.ipynb #f1689f55
 @dataclass
 class PredictOptions:
     "What is predicted, and where the answers go."
     run:str = opt('', 'folder of a run, or the name of a shipped one; the first argument without a name')
     what:List[str] = opt([], 'files and folders; the further arguments without a name')
     out:str = opt('predictions.csv', 'table to write: .csv, .jsonl, .parquet; or .sigmf-meta, the '
-                  'annotations of one recording')
+                  'annotations of one recording; or folder/, those of several')
     by:str = opt('window', 'a row for each window, recording or event (windows without a gap)',
                  choices=['window', 'recording', 'event'])
     top:int = opt(3, 'most probable classes to name', low=1)
@@ -56,7 +56,7 @@ class PredictConfig(BoxOptions, PredictOptions):
     device:str = opt('auto', 'auto, cpu, cuda, …')
     plugins:List[str] = opt([], 'own modules to import first: names, or .py files')
 
-# %% ../../nbs/apps/12_predict.ipynb #9753d1ed
+# %% ../../nbs/apps/12_predict.ipynb #1663ab16
 _text = """Say what a finished run recognises in files.
 
   lts_predict experiments/emitter_latest rec.cu8 sample_rate=250000 by=event
@@ -64,6 +64,8 @@ _text = """Say what a finished run recognises in files.
                                                     ten thousand files; goes on where it was stopped
   lts_predict experiments/emitter_latest wide.sigmf-meta detector=experiments/detection_latest out=named.sigmf-meta
                                                     finds the signals of a wide capture, and names each
+  lts_predict experiments/emitter_latest archive out=named/ by=event
+                                                    a SigMF recording with annotations for each file
   lts_predict experiments/amc_latest archive engine=ray workers=8 out=table.csv
 
 Beside the table, a file .json says how it was made.

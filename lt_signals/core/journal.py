@@ -131,25 +131,27 @@ def _note(self:Journal, head):
     if head['problem']: self.problems[item] = head['problem']
     if head['last']: self.finished[item] = sum(h['rows'] for h in self.pieces[item])
 
-# %% ../../nbs/core/12_journal.ipynb #70d78495
+# %% ../../nbs/core/12_journal.ipynb #c2fdbed7
 def pack_piece(
     item:str, # What it belongs to
     table:pd.DataFrame=None, # What was found; None where there is nothing more to tell
     last:bool=False, # Whether the item is finished with it
     said=(), # Sentences about the item
     problem:str='', # Why there is nothing more to find in it
+    share:float=0., # Share of the item that is done with it, 0..1, where it is known
 ) -> bytes: # As `Journal.append` takes it; a worker on another machine may send it
     "A piece of work as bytes."
     kinds,data = pack_table(pd.DataFrame() if table is None else table)
     rows = 0 if table is None else len(table)
     head = dict(item=item, last=last, rows=rows, kinds=kinds if rows else {}, said=list(said),
-                problem=problem, bytes=len(data), crc=zlib.crc32(data))
+                problem=problem, share=1. if last else round(share, 6), bytes=len(data),
+                crc=zlib.crc32(data))
     return json.dumps(head).encode() + b'\n' + data + b'\n'
 
-# %% ../../nbs/core/12_journal.ipynb #e1b0e4c7
+# %% ../../nbs/core/12_journal.ipynb #4ca7cc87
 def piece_head(
     piece:bytes, # From `pack_piece`
-) -> dict: # item, last, rows, kinds, said, problem
+) -> dict: # item, last, rows, kinds, said, problem, share
     "What a piece of work is."
     return json.loads(piece[:piece.index(b'\n')])
 

@@ -6,8 +6,8 @@
 __all__ = ['write_csv', 'write_jsonl', 'pyarrow_parts', 'write_parquet', 'output_suffix', 'write_rows', 'read_rows',
            'row_annotation', 'write_annotated', 'check_annotated']
 
-# %% ../../nbs/runs/23_outputs.ipynb #a05fe30a
-import json
+# %% ../../nbs/runs/23_outputs.ipynb #315bd9ad
+import json, os
 from pathlib import Path
 
 import pandas as pd
@@ -62,16 +62,18 @@ def write_parquet(
     with parquet.ParquetWriter(path, schema) as f:
         for t in tables: f.write_table(pa.Table.from_pandas(t, schema, preserve_index=False))
 
-# %% ../../nbs/runs/23_outputs.ipynb #b2d3f840
+# %% ../../nbs/runs/23_outputs.ipynb #fac7878b
 _writers = {'.csv': write_csv, '.jsonl': write_jsonl, '.parquet': write_parquet, '.sigmf-meta': None}
 
 def output_suffix(
-    path, # File to make
-) -> str: # '.csv', '.jsonl', '.parquet' or '.sigmf-meta'
-    "How a file of predictions is written; what cannot be is refused before anything is predicted."
+    path, # File to make; or a folder, which is there or ends in '/'
+) -> str: # '.csv', '.jsonl', '.parquet' or '.sigmf-meta'; '/' for a folder of SigMF recordings
+    "How predictions are written; what cannot be is refused before anything is predicted."
+    if str(path).endswith(('/', os.sep)) or Path(path).is_dir(): return '/'
     suffix = Path(path).suffix.lower()
     if suffix not in _writers:
-        raise ConfigError(f"`out` ({path}) must end in {', '.join(_writers)}")
+        raise ConfigError(f"`out` ({path}) must end in {', '.join(_writers)}, or in / for a folder of "
+                          'SigMF recordings')
     if suffix == '.parquet': pyarrow_parts()
     return suffix
 
@@ -146,7 +148,7 @@ def write_annotated(
                                 description=f'Signals recognised in {streams[0].name}')
     write_pair(path, fill)
 
-# %% ../../nbs/runs/23_outputs.ipynb #1aeb7df9
+# %% ../../nbs/runs/23_outputs.ipynb #3ce95f00
 def check_annotated(
     path, # The .sigmf-meta file
     streams:list, # `Stream`s
@@ -154,8 +156,8 @@ def check_annotated(
     "Refuse several recordings, a recording without a rate, and to write over the recording itself."
     path = Path(path)
     if len({(s.path, s.name) for s in streams}) != 1:
-        raise ConfigError(f'`out` ({path.name}) takes one recording; there are more: give them one '
-                          'after the other, or choose a .csv, .jsonl or .parquet file')
+        raise ConfigError(f'`out` ({path.name}) takes one recording; there are more: name a folder '
+                          f'for them ({path.stem}/), or choose a .csv, .jsonl or .parquet file')
     if not streams[0].sample_rate:
         raise ConfigError(f'`sample_rate` is missing: {streams[0].name} does not say it; give it in Hz')
     own = streams[0].path
