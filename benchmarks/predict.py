@@ -9,8 +9,8 @@ windows the same run over every window of a narrow capture at its own rate (250 
 Peak memory is that of the process (resource.getrusage); `realtime` is seconds of capture for each second of the clock, `realtime_cpu` for each second of
 processor time on all cores. `ratio` is the processor time of the plain loop over that of the prediction, both for as many windows, of the same network.
 Results go into the results file. Run:
-  python benchmarks/predict.py [--minutes 1 10] [--run RUN] [--detector RUN] [--threads 2] [--out benchmarks/predict.json]
-Without --run and --detector, small networks are trained first (some minutes).
+  python benchmarks/predict.py [--minutes 1 10] [--run RUN] [--detector RUN] [--min_cells 20] [--threads 2] [--out benchmarks/predict.json]
+Runs are folders, or names of networks that ship; without --run and --detector, small ones are trained first (some minutes).
 """
 import argparse, json, os, platform, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
@@ -28,7 +28,9 @@ import json, resource, sys, time, warnings
 warnings.simplefilter('ignore')
 import torch
 from lt_signals.runs.predict_files import predict_files, PredictJob
+from lt_signals.views.finder_options import FinderOverrides
 args = json.loads(sys.argv[1])
+if args['job'].get('finder'): args['job']['finder'] = FinderOverrides(**args['job']['finder'])
 torch.set_num_threads(args['threads'])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)
 before, cpu, t = peak(), time.process_time(), time.perf_counter()
@@ -40,10 +42,10 @@ LOOP = """
 import json, sys, time, warnings
 warnings.simplefilter('ignore')
 import torch
-from lt_signals.runs.finished import load_finished
+from lt_signals.runs.pretrained import load_pretrained
 run, n, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(threads)
-run = load_finished(run, 'cpu')
+run = load_pretrained(run, 'cpu')
 x = torch.randn(4096, *run.recipe.shape)
 for b in x[:1024].split(256): run.outputs(b)
 cpu, t = time.process_time(), time.perf_counter()
@@ -127,17 +129,21 @@ def rows_of(args, run, detector, tmp):
             write_wide(file, seconds) if way == 'boxes' else write_narrow(file, seconds)
             rate = WIDE if way == 'boxes' else NARROW
             job = dict(run=str(run), sample_rate=rate, device='cpu', options=dict(max_windows_per_capture=None))
-            if way == 'boxes': job['detector'] = str(detector)
+            if way == 'boxes': job |= dict(detector=str(detector), finder=args.min_cells and dict(min_cells=args.min_cells))
             got = measure(job, file, tmp/'table.csv', args.threads)
             file.unlink()
             row = dict(way=way, seconds_of_capture=seconds, rows=got['rows'], peak_mb=round(got['peak']/MB, 1), imports_mb=round(got['imports']/MB, 1),
                        seconds=round(got['seconds'], 1), cpu_seconds=round(got['cpu_seconds'], 1),
                        realtime=round(seconds/got['seconds'], 2), realtime_cpu=round(seconds/got['cpu_seconds'], 2))
+            if way == 'boxes': row['min_cells'] = args.min_cells
             if way == 'windows':
                 loop = plain_loop(run, got['rows'], args.threads)
                 row |= dict(loop_cpu_seconds=round(loop['cpu_seconds'], 1), ratio=round(loop['cpu_seconds']/got['cpu_seconds'], 3))
             print(row, flush=True)
             yield row
+
+
+def key(row): return row['way'], row['seconds_of_capture'], row.get('min_cells')
 
 
 def main():
@@ -146,6 +152,7 @@ def main():
     p.add_argument('--ways', nargs='+', default=['boxes', 'windows'], choices=['boxes', 'windows'])
     p.add_argument('--run', help='run that names signals, at 250 kS/s')
     p.add_argument('--detector', help='run of the task detection')
+    p.add_argument('--min_cells', type=int, help='cells of the smallest box that is scored; as the detector was trained when left out')
     p.add_argument('--threads', type=int, default=os.cpu_count())
     p.add_argument('--tmp', help='folder for captures; a temporary one when left out')
     p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
@@ -157,7 +164,7 @@ def main():
         out, records = Path(args.out), []
         if out.exists(): records = json.loads(out.read_text())
         for row in rows_of(args, run, detector, Path(tmp)):
-            records = [r for r in records if (r['way'], r['seconds_of_capture']) != (row['way'], row['seconds_of_capture'])] + [row | about]
+            records = [r for r in records if key(r) != key(row)] + [row | about]
             write_atomically(out, json.dumps(records, indent=1))
 
 

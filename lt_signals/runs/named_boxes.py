@@ -109,7 +109,7 @@ _of_place = 'source', 'start', 'count', 'start_s', 'duration_s', 'low_hz', 'high
 @patch
 def groups(self:BoxNamer,
     stream:Stream, # What is searched
-    most:int=64, # Boxes of a group, about
+    most:int=1024, # Boxes of a group, about
     blocks:int=32, # Blocks of a group, at most
 ): # Generator of boxes, a table for each group
     "The boxes of a recording, in groups that are worth the while of a network."
