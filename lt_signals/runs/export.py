@@ -6,7 +6,7 @@
 __all__ = ['tolerance', 'forms', 'RawNetwork', 'raw_network', 'file_facts', 'trial_samples', 'largest_difference', 'ExportedFile',
            'write_program', 'write_onnx', 'export_onnx', 'export_program', 'export_run']
 
-# %% ../../nbs/runs/17_export.ipynb #1e1abfc0
+# %% ../../nbs/runs/17_export.ipynb #00b9cd5c
 import copy, json, warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -24,36 +24,41 @@ from ..core.files import atomic_path
 from ..io.signal_store import normalize_signals
 from ..io.store import Store
 from .finished import FinishedRun
+from ..tasks.amc import stored_temperatures
 
-# %% ../../nbs/runs/17_export.ipynb #2babc257
+# %% ../../nbs/runs/17_export.ipynb #4adce756
 class RawNetwork(nn.Module):
     "A network with what stands before and behind it: raw samples to logits and probabilities."
     def __init__(self,
         model:nn.Module, # Normalised samples to logits, or to a dict of them
         normalize:str='none', # How each signal is normalised, a name of `normalizations`
         several_labels:bool=False, # Each class has a probability of its own
+        temperatures:dict=None, # What logits of each target are divided by for probabilities; 1 when None
     ):
         super().__init__()
         self.model, self.normalize, self.several_labels = model, normalize, several_labels
+        self.temperatures = temperatures or {}
 
     def forward(self,
         samples:Tensor, # float32 (batch, channels, time), as a reader gives them; or images
     ) -> dict: # Probabilities and logits of each target, float32 (batch, n_classes) each
         "What is said of a batch."
         out = self.model(normalize_signals(samples, self.normalize))
-        turn = torch.sigmoid if self.several_labels else lambda z: z.softmax(-1)
+        one = [*self.temperatures.values()][0] if len(self.temperatures) == 1 else 1.
+        def turn(k, z):
+            return z.sigmoid() if self.several_labels else (z/self.temperatures.get(k, one)).softmax(-1)
         each = out.items() if isinstance(out, dict) else [('', out)]
-        return {f'{k}_{what}' if k else what: f(z.float()) for k,z in each
-                for what,f in (('probabilities', turn), ('logits', lambda z: z))}
+        return {f'{k}_{what}' if k else what: f(k, z.float()) for k,z in each
+                for what,f in (('probabilities', turn), ('logits', lambda k, z: z))}
 
-# %% ../../nbs/runs/17_export.ipynb #4914512f
+# %% ../../nbs/runs/17_export.ipynb #975a8729
 def raw_network(
     run:FinishedRun, # The run
 ) -> RawNetwork: # A copy on the CPU, in evaluation mode
     "The network of a run, from raw samples on."
     labels = any(t.kind is TensorMultiCategory for t in run.task.truth(run.recipe.facts))
     model = copy.deepcopy(run.model).cpu().float()
-    return RawNetwork(model, run.recipe.normalize, labels).eval()
+    return RawNetwork(model, run.recipe.normalize, labels, stored_temperatures(run.recipe.facts)).eval()
 
 def _class_names(run):
     "Names of the classes of each target."

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['quick_mods', 'quick_snrs', 'amc_defaults', 'grid_of', 'select_grid', 'has_images', 'amc_learner', 'AMCConfig',
-           'learned_tasks', 'AMC']
+           'learned_tasks', 'AMC', 'fit_temperatures', 'stored_temperatures']
 
-# %% ../../nbs/tasks/03_amc.ipynb #10477dd2
+# %% ../../nbs/tasks/03_amc.ipynb #34dee320
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -24,6 +24,7 @@ from ..core.counts import class_counts_of
 from ..core.errors import ConfigError, LTSError
 from ..data.targets import ClassTarget, ValueTarget
 from ..data.dataloaders import open_store
+from ..evaluation.calibration import fit_temperature
 from ..evaluation.multitask import AMCAnalyzer, decibels, TASKS
 from ..evaluation.multitask_metrics import amc_metrics, task_weight_rows
 from ..io.constellation_files import ConstellationDataset
@@ -270,14 +271,28 @@ def model(self:AMC, cfg, results):
     sizes = {t: len(c) for t,c in results['tasks'].items()}
     return _network(cfg.model.name, sizes, results['shape'], cfg.amc.dropout, cfg.model.options)
 
-# %% ../../nbs/tasks/03_amc.ipynb #136d0cf7
+# %% ../../nbs/tasks/03_amc.ipynb #ac9ce5bf
+def fit_temperatures(
+    preds, # `Predictions` of validation, of several targets
+) -> dict: # {target: temperature}, from .1 to 10
+    "A temperature for each target."
+    return {t: fit_temperature(z, preds.targets[t], (.1, 10.)) for t,z in preds.logits.items()}
+
+def stored_temperatures(
+    results:dict, # Results of a run, or their short form in its recipe
+) -> dict: # {target: temperature}; empty for runs that fitted none
+    "The temperatures that the last stage of a run has fitted."
+    return next((s.get('temperatures', {}) for s in reversed(results.get('stages', ())) if s.get('rows')), {})
+
+# %% ../../nbs/tasks/03_amc.ipynb #75f5031c
 @patch
 def evaluate(self:AMC, ctx:RunContext, res):
-    "'amc': all scores of the test part, else of validation; 'rows': short ones of both."
+    "'amc': all scores of the test part, else of validation; 'rows': short ones of both; 'temperatures'."
     mods, snrs = grid_of(ctx.dls.store, ctx.cfg.amc.mods, ctx.cfg.amc.snr_list)
     analyzer, scores = AMCAnalyzer(mods.classes, snrs.values), dict(rows={})
     for part,dl in ctx.parts.items():
         preds = ctx.predict(part).by_task([t.name for t in ctx.dls.targets])
+        if part == 'valid': scores['temperatures'] = fit_temperatures(preds)
         true = torch.from_numpy(snrs(dl.store, dl.indices))
         s = scores['amc'] = analyzer.analyze(preds._replace(targets={**preds.targets, 'snr': true}))
         scores['rows'][part] = s['accuracy'] | dict(snr_mae_db=s['snr'] and s['snr']['mae_db'])
@@ -317,15 +332,15 @@ def ranking(self:AMC, results):
     scores = {k: row[k] for k in ('combined', *TASKS)}
     return {k: v for k,v in scores.items() if v is not None}
 
-# %% ../../nbs/tasks/03_amc.ipynb #beec5215
+# %% ../../nbs/tasks/03_amc.ipynb #5a0eec44
 @patch
 def decode(self:AMC, cfg, results, outputs):
-    "Modulation and SNR of each signal, with the probability of each."
-    names = list(results['tasks'])
+    "Modulation and SNR of each signal, with the calibrated probability of each."
+    names,warm = list(results['tasks']),stored_temperatures(results)
     if not isinstance(outputs, dict): outputs = {names[0]: outputs} # of one task
     res = {}
     for t in names:
-        best, number = outputs[t].float().softmax(-1).max(-1)
+        best, number = (outputs[t].float()/warm.get(t, 1.)).softmax(-1).max(-1)
         words = results['snr_values'] if t == TASKS[1] else results['tasks'][t]
         res['snr_db' if t == TASKS[1] else t] = [words[i] for i in number.tolist()]
         res[f'{t}_probability'] = best.tolist()

@@ -167,7 +167,7 @@ def figure_data(self:Task,
     "What the figures are drawn from: the results of each stage that was evaluated."
     return [s for s in results['stages'] if s['rows']]
 
-# %% ../../nbs/tasks/00_task.ipynb #47abca5w
+# %% ../../nbs/tasks/00_task.ipynb #26c5b19a
 def _shift_table(shifts):
     "Accuracy on tests with other class distributions, as text."
     rows = pd.DataFrame(shifts).T.reindex(columns=['accuracy', 'adapted']).dropna(axis=1, how='all')
@@ -179,7 +179,7 @@ def table(self:Task,
 ) -> str: # Lines joined by newlines
     "The scores after each stage, as text; those of shifted tests below them."
     text = format_table(pd.DataFrame(results['summary']).T.astype(float))
-    shifted = [s['shifts'] for s in results['stages'] if 'shifts' in s]
+    shifted = [s['shifts'] for s in results.get('stages', ()) if 'shifts' in s]
     return '\n\n'.join([text, *map(_shift_table, shifted)])
 
 # %% ../../nbs/tasks/00_task.ipynb #9a230f64
@@ -206,8 +206,8 @@ def ranking(self:Task,
                                        'open-AUROC': rejects.get('auroc') if scored else None,
                                        'OSCR': rejects.get('oscr') if scored else None}
 
-# %% ../../nbs/tasks/00_task.ipynb #da43bc0e
-_of_stage = 'name', 'mode', 'rows', 'threshold', 'thresholds', 'tau'
+# %% ../../nbs/tasks/00_task.ipynb #9d7aedc9
+_of_stage = 'name', 'mode', 'rows', 'threshold', 'thresholds', 'tau', 'temperatures'
 
 @patch
 def facts(self:Task,
