@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Recognizer']
 
-# %% ../../nbs/runs/21_recognizer.ipynb #132cb3a3
+# %% ../../nbs/runs/21_recognizer.ipynb #3490d1fe
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,8 @@ from .finished import FinishedRun, load_finished
 from .inputs import Inputs
 from .pretrained import load_pretrained, save_pretrained
 from .prediction import predict_table, predict_tables
-from .scores import confusion_table, evaluate_store, Scores, worst_errors
+from .scores import confusion_table, evaluate_store, plot_confusion_table, Scores, worst_errors
+from ..tasks.amc import stored_temperatures
 
 # %% ../../nbs/runs/21_recognizer.ipynb #d301ad0d
 class Recognizer(FinishedRun):
@@ -30,7 +31,7 @@ class Recognizer(FinishedRun):
         run:FinishedRun, # A finished run, wherever it was read
     ):
         "A finished run with the methods of a recognizer."
-        return cls(run.recipe, run.model, run.cfg, run.rejector, run.folder)
+        return cls(run.recipe, run.model, run.cfg, run.rejector, run.folder, run.no_signal)
 
     @classmethod
     def from_run(cls,
@@ -49,7 +50,7 @@ class Recognizer(FinishedRun):
         "The recognizer of a network that was passed on; nothing in its folder is executed."
         return cls.of(load_pretrained(name, device, hub))
 
-# %% ../../nbs/runs/21_recognizer.ipynb #60e3d1cd
+# %% ../../nbs/runs/21_recognizer.ipynb #42b06296
 def _wanted(r):
     "What a sample is, in words."
     if r.input != 'signal': return f'{r.input}s of shape {r.shape}'
@@ -68,6 +69,7 @@ def describe(self:Recognizer) -> dict: # Names and texts
     facts = dict(task=r.task, network=f'{self.cfg.model.name} on {self.device}', given=_wanted(r))
     facts[f'{len(count)} classes'] = ', '.join(said)
     if (t := r.facts['stages'][-1].get('tau', {}).get('temperature')) is not None: facts['temperature'] = f'{t:.3g}'
+    if warm := stored_temperatures(r.facts): facts['temperature'] = ', '.join(f'{k} {t:.3g}' for k,t in warm.items())
     if self.rejector: facts['unknown signals'] = (f'told by {self.rejector.settings["score"]}, '
                                                   f'above {self.rejector.threshold:.3g}')
     if caution := r.split.get('caution'): facts['caution'] = caution
@@ -114,7 +116,7 @@ def predict(self:Recognizer,
     inputs = Inputs(what, self.recipe, format, sample_rate, **options)
     return predict_table(self, inputs, by=by, top=top, batch_size=batch_size, min_score=min_score)
 
-# %% ../../nbs/runs/21_recognizer.ipynb #4a303f34
+# %% ../../nbs/runs/21_recognizer.ipynb #c9204d03
 @patch
 def evaluate(self:Recognizer,
     store, # `Store` with labels, of classes in any order; some may be unknown to the run
@@ -143,6 +145,16 @@ def confusion(self:Recognizer,
 ) -> pd.DataFrame: # Samples; rows are true classes, columns what they are taken for
     "How often each class is taken for which."
     return confusion_table(self, store, target, batch_size, **options)
+
+@patch
+def plot_confusion(self:Recognizer,
+    store, # `Store` with labels
+    target:str=None, # Of several targets, this one; the first when None
+    ax=None, # Axes to draw on
+    **options, # `batch_size`, and `sample_rate`, `iq_order` and `pad` of `Inputs`
+): # The axes
+    "Draw how often each class is taken for which."
+    return plot_confusion_table(self.confusion(store, target, **options), ax)
 
 # %% ../../nbs/runs/21_recognizer.ipynb #9eaeb8ab
 @patch
