@@ -7,7 +7,7 @@ __all__ = ['class_tally', 'class_scores', 'sparse_confusion', 'count_confusions'
            'harmonic_mean', 'best_threshold', 'TallyMetric', 'MacroRecall', 'MacroF1', 'GroupRecall', 'summary_row',
            'results_table', 'format_table']
 
-# %% ../../nbs/evaluation/01_metrics.ipynb #2488b5cb
+# %% ../../nbs/evaluation/01_metrics.ipynb #e84e004d
 import numpy as np
 import pandas as pd
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.errors import LTSError
 from ..core.tables import markdown_table, text_table
-from .predictions import plain_tensor
+from ..io.types import plain_tensor
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #e2d5cf0f
 def class_tally(

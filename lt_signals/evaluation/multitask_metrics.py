@@ -6,7 +6,7 @@
 __all__ = ['TaskMetric', 'ModulationAccuracy', 'SNRAccuracy', 'CombinedAccuracy', 'SNRError', 'TaskLoss', 'TaskWeight',
            'amc_metrics', 'task_weight_rows']
 
-# %% ../../nbs/evaluation/06_multitask_metrics.ipynb #b7a7a776
+# %% ../../nbs/evaluation/06_multitask_metrics.ipynb #5759806f
 import numpy as np
 import torch
 from fastai.learner import Metric
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..core.errors import LTSError
 from .multitask import TASKS
-from .predictions import plain_tensor, Predictions
+from .predictions import Predictions
+from ..io.types import plain_tensor
 
 # %% ../../nbs/evaluation/06_multitask_metrics.ipynb #177f2102
 def _batch_by_task(learn, tasks):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['StoredPredictions', 'write_predictions', 'read_predictions']
 
-# %% ../../nbs/evaluation/21_stored.ipynb #6f15aa1f
+# %% ../../nbs/evaluation/21_stored.ipynb #9a66e492
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..core.errors import SignalFileError
 from ..core.tensor_files import read_tensors, write_tensors
-from .predictions import plain_tensor, Predictions
+from .predictions import Predictions
+from ..io.types import plain_tensor
 
 # %% ../../nbs/evaluation/21_stored.ipynb #475ac241
 class StoredPredictions(NamedTuple):

@@ -112,9 +112,10 @@ class TensorConstellation(TensorImageBW):
             raise LTSError(f'shape {tuple(self.shape)}; show one image (channels, h, w)')
         return super(TensorConstellation, self[channel:channel+1]).show(ctx=ctx, **kwargs)
 
-# %% ../../nbs/io/00_types.ipynb #c5edffc3
+# %% ../../nbs/io/00_types.ipynb #e2f96da3
 def plain_tensor(
-    x:Tensor, # A tensor of any type
+    x, # A tensor of any type, an array or a list
 ) -> Tensor: # The same values, without a type of fastai or of this package
-    "A tensor as an ordinary one; nothing is copied."
-    return x.as_subclass(Tensor) if isinstance(x, TensorBase) else x
+    "A tensor, an array or a list as an ordinary tensor; nothing is copied that need not be."
+    if isinstance(x, TensorBase): return x.as_subclass(Tensor)
+    return x if isinstance(x, Tensor) else torch.as_tensor(x)
