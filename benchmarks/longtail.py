@@ -45,11 +45,12 @@ SCRATCH = {  # trained from scratch: fields of `Stage1`, and the head
     'CE, EMA': dict(ema_decay=.99),
     'CE, mixup': dict(mixup=.2),
     'CE, decay': dict(weight_decay=.3),
-    'experts, CE': dict(net='experts', ema_decay=.99),
-    'BalPoE': dict(net='experts', loss='BalPoE', ema_decay=.99),
-    'BalPoE, mixup': dict(net='experts', loss='BalPoE', ema_decay=.99, mixup=.2),
-    'SADE': dict(net='experts', loss='SADE', ema_decay=.99),
-    'SADE, diversity': dict(net='experts', loss='SADE', loss_options=dict(diversity=.2), ema_decay=.99),
+    'experts, CE': dict(net='experts'),
+    'BalPoE': dict(net='experts', loss='BalPoE'),
+    'BalPoE, mixup': dict(net='experts', loss='BalPoE', mixup=.2),
+    'SADE': dict(net='experts', loss='SADE'),
+    'SADE, diversity': dict(net='experts', loss='SADE', loss_options=dict(diversity=.2)),
+    'BalPoE, EMA': dict(net='experts', loss='BalPoE', ema_decay=.99),
     'BCL': dict(loss='BCL', head='contrast', views=[{'PhaseRotation': {}}, {'RandomNoiseSNR': dict(snr_range=(10, 30), p=.5)}]),
     'ETF': dict(loss='DotRegression', head='etf'),
     'front ends': dict(augment=[{'PhaseRotation': {}}, {'PhaseNoise': dict(max_linewidth=2e-5)}, {'IQImbalance': dict(max_gain_db=.2, max_phase_deg=1.)}]),
@@ -70,7 +71,7 @@ AFTER = {  # what features they start from, and their stage; `tau` is chosen on 
 }
 CLASSIC = ['CE', 'focal', 'CB', 'LDAM-DRW', 'balanced softmax', 'LA', 'post-hoc LA', 'cRT', 'LWS', 'τ-norm', 'sqrt', 'progressive']
 NEW = ['LORT', 'cRT, cycling', 'CE, EMA', 'cRT, EMA', 'experts, CE', 'experts, cRT', 'experts, post-hoc LA', 'SADE', 'BalPoE', 'BalPoE, mixup',
-       'SADE, diversity', 'CE, mixup', 'MiSLAS', 'CE, decay', 'weight balancing', 'ETF', 'BCL']
+       'BalPoE, EMA', 'SADE, diversity', 'CE, mixup', 'MiSLAS', 'CE, decay', 'weight balancing', 'ETF', 'BCL']
 SETS = dict(classic=CLASSIC, new=NEW, all=[*SCRATCH, *AFTER])
 EXPERTS = dict(ConvNetADSB='SharedExpertsConvNet') # networks whose experts share their beginning
 REAL = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},
