@@ -152,6 +152,11 @@ def run_seed(data, seed, methods, done):
             yield dict(rec, class_counts=counts)
 
 
+def key(r):
+    "What tells a record from the others."
+    return r['data'], r['method'], r['seed']
+
+
 def main():
     global DEVICE
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -159,6 +164,7 @@ def main():
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     p.add_argument('--methods', nargs='+', choices=[*SCRATCH, *AFTER], help='one by one, instead of a set')
     p.add_argument('--set', default='classic', choices=SETS, dest='chosen')
+    p.add_argument('--shifts', action='store_true', help='run rows again that lack the forward and backward tests')
     p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--threads', type=int, default=os.cpu_count())
@@ -169,9 +175,9 @@ def main():
     records = json.loads(out.read_text()) if out.exists() else []
     for data in args.data:
         for seed in args.seeds:
-            done = {(r['data'], r['method'], r['seed']) for r in records}
+            done = {key(r) for r in records if 'shifts' in r or not args.shifts}
             for r in run_seed(data, seed, args.methods or SETS[args.chosen], done):
-                records.append(dict(r, device=name, torch=torch.__version__))
+                records = [o for o in records if key(o) != key(r)] + [dict(r, device=name, torch=torch.__version__)]
                 write_atomically(out, '[' + ',\n'.join(json.dumps(r, ensure_ascii=False) for r in records) + ']\n')
 
 
