@@ -161,7 +161,7 @@ def same_process(
     apart = np.square(10*np.log10(a.spectrum/b.spectrum))[used].mean()
     return abs(a.kurtosis - b.kurtosis) < .3 and apart < 1.5**2 + 2*scatter
 
-# %% ../../nbs/io/10_pauses.ipynb #439be917
+# %% ../../nbs/io/10_pauses.ipynb #cb7be86b
 def lasts(
     rec:Recording, # The recording
     loud:np.ndarray, # Its blocks above the gate, bool
@@ -173,7 +173,8 @@ def lasts(
     "Whether what is loud is more than clicks."
     total = longest = 0
     for z in _read_stretches(rec, loud, dc, most):
-        power = np.square(np.abs(z[:max(len(z)//block_size, 1)*block_size])).reshape(-1, min(block_size, len(z)))
+        whole = z[:max(len(z)//block_size, 1)*block_size]
+        power = np.square(np.abs(whole)).reshape(-1, min(block_size, len(z)))
         body = np.sort(power, axis=1)[:, :-8].mean(1) if power.shape[1] > 8 else power.min(1)
         held = 10*np.log10(body + 1e-30) > gate
         ends = np.flatnonzero(~np.r_[False, held, False])

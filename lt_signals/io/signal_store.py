@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['normalizations', 'check_normalize', 'normalize_signals', 'SignalStore', 'check_finite']
 
-# %% ../../nbs/io/05_signal_store.ipynb #b0bc7781
+# %% ../../nbs/io/05_signal_store.ipynb #b2b3cc4f
 import copy, math
 
 import numpy as np
@@ -13,9 +13,10 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from ..core.errors import file_errors, LTSError, SignalFileError
+from ..core.errors import ConfigError, file_errors, LTSError, SignalFileError
 from .sources import ArraySource, gather, SignalSource, TensorSource
 from .store import index_blocks, stack_samples, Store
+from .tables import cut_source
 from .types import TensorIQ
 
 # %% ../../nbs/io/05_signal_store.ipynb #356c1b40
@@ -161,7 +162,7 @@ def _to_numpy(x):
     if x is None: return None
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
-# %% ../../nbs/io/05_signal_store.ipynb #f9bdd176
+# %% ../../nbs/io/05_signal_store.ipynb #061f0786
 @patch(cls_method=True)
 def from_arrays(cls:SignalStore,
     x, # numpy array or tensor: (n, channels, time), (n, time, 2), complex (n, time), or any of `layouts`
@@ -170,14 +171,20 @@ def from_arrays(cls:SignalStore,
     meta=None, # DataFrame or dict of columns, n rows
     sample_rate:float=None, # Hz
     layout:str='auto', # One of `layouts`, where shape, labels and samples do not tell
-    **kwargs, # `target_length` and `normalize`, as for `SignalStore`
+    window:int=None, # Cut the signals into windows of so many samples; they are recordings then
+    hop:int=None, # Samples from one window to the next; `window` when None
+    **kwargs, # `target_length` and `normalize` of `SignalStore`; further options of `cut_windows`
 ):
-    "A store of signals that are in memory already."
+    "A store of signals that are in memory already; real ones that are cut give their analytic signals."
     x,labels = _to_numpy(x),_to_numpy(labels)
     n_labels = None if labels is None or not np.ndim(labels) else len(labels)
     source = ArraySource(x, layout, n_labels=n_labels)
     source.annotate(labels, classes, meta, sample_rate)
-    return check_finite(cls(source, **kwargs), 'raise')
+    own = {k: kwargs.pop(k) for k in ('target_length', 'normalize') if k in kwargs}
+    if window or hop: source = cut_source(source, **dict(window=window) if window else {},
+                                          **dict(hop=hop) if hop else {}, **kwargs)
+    elif kwargs: raise ConfigError(f'`{next(iter(kwargs))}` is for signals that are cut: give `window`')
+    return check_finite(cls(source, **own), 'raise')
 
 # %% ../../nbs/io/05_signal_store.ipynb #1e85dac7
 @patch

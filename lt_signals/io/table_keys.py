@@ -6,8 +6,8 @@
 __all__ = ['signal_keys', 'label_keys', 'class_keys', 'rate_keys', 'length_keys', 'list_names', 'groups_around', 'find_near',
            'labels_beside', 'named', 'FoundSignals', 'find_signals', 'quadrature_name']
 
-# %% ../../nbs/io/16_table_keys.ipynb #1482902a
-import re
+# %% ../../nbs/io/16_table_keys.ipynb #ac8d21d3
+import os, re
 from collections import namedtuple
 from difflib import get_close_matches
 
@@ -93,7 +93,7 @@ class FoundSignals(namedtuple('FoundSignals', 'names classes why', defaults=(Non
     "The arrays of the signals: one, I and Q (a tuple in the list), or many of `classes`; and why."
     __slots__ = ()
 
-# %% ../../nbs/io/16_table_keys.ipynb #3137d691
+# %% ../../nbs/io/16_table_keys.ipynb #4deba96c
 def find_signals(
     table, # `NamedArrays`
     key:str=None, # An array, or a group of arrays; the usual names when None
@@ -107,7 +107,7 @@ def find_signals(
     large = _can_be_signals(table, names, 2)
     usual = [n for n in large if n.split('/')[-1] in signal_keys]
     return _one(usual) or _pair(table, names) or _devices(table, usual or large) \
-        or _unusual(table, names, usual or large)
+        or (None if usual else _arrays_of_devices(table, names, large)) or _unusual(table, names, usual or large)
 
 def _completed(table, name, key):
     return FoundSignals([name], why='' if name == key else f'{key!r} is read from {name!r}')
@@ -179,3 +179,30 @@ def _devices(table, large):
     if labelled or _parts & {n.lower() for n in names.values()}: return None
     return FoundSignals(large, [names[group[n]] for n in large],
                         f'the {len(groups)} groups {list_names(list(names.values()))} are the classes')
+
+# %% ../../nbs/io/16_table_keys.ipynb #b364eb91
+_no_devices = {*_parts, *signal_keys, 'segment', 'seg', 'chunk', 'block', 'batch', 'fold', 'file',
+               'frame', 'capture', 'rec', 'recording', 'session', 'run', 'raw', 'clean', 'noisy',
+               'noise', 'filtered', 'snr', 'mask', 'mean', 'std', 'spectrum', 'time', 'freq'}
+
+def _stem(names):
+    "What names have in common before a letter or number of their own; '' where that is all there is."
+    start = os.path.commonprefix(names)
+    return start.rstrip('0123456789').rstrip('_- .') if all(len(n) - len(start) <= 3 for n in names) else ''
+
+def _words(name): return {w.lower() for w in re.findall(r'[A-Za-z][a-z]*|[A-Z]+(?![a-z])', name)}
+
+def _arrays_of_devices(table, names, large):
+    "Arrays beside each other that stand for classes."
+    last = [n.rpartition('/')[2] for n in large]
+    if len(large) < 2 or len({n.rpartition('/')[0] for n in large}) > 1: return None
+    if any(n.lower() in _parts for n in last): return None
+    other = {k.lower() for k in _no_devices} - {'dev'} # 'dev' is a part, 'dev1' a device
+    if any(_words(n) & other for n in last) or find_near(names, label_keys, large[0]): return None
+    if len({_like(table, n) for n in large}) > 1 or (len(large) < 3 and not _stem(last)): return None
+    return FoundSignals(large, last, f'the {len(large)} arrays {list_names(last)} are the classes')
+
+def _like(table, name):
+    "What signals of devices have in common: kind, number of axes, and where I and Q are."
+    shape = tuple(table.shape(name) or ())
+    return table.kind(name), len(shape), tuple(s == 2 for s in shape[1:])

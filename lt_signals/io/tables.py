@@ -6,15 +6,17 @@
 __all__ = ['largest_ratio', 'plausible_ratio', 'NamedArrays', 'kind_of', 'ragged_source', 'table_source', 'as_rate', 'cut_source',
            'unpack_limit', 'too_large_error', 'takes_table']
 
-# %% ../../nbs/io/17_tables.ipynb #d9c2d3d2
+# %% ../../nbs/io/17_tables.ipynb #4bdc7705
 import inspect, math, os
+from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import LTSError, SignalFileError
+from .derived import AnalyticRecording
 from .joins import join_sources
 from .layouts import as_complex_dtype, is_complex_type
-from .recordings import RowRecording
+from .recordings import Recording, RowRecording
 from .sources import ArraySource, PairSource, RaggedSource, SignalSource
 from .table_keys import (class_keys, find_near, find_signals, groups_around, labels_beside,
                                       length_keys, list_names, named, rate_keys)
@@ -222,7 +224,25 @@ def as_rate(
     try: return float(v[0])
     except ValueError: return None
 
-# %% ../../nbs/io/17_tables.ipynb #bd051d37
+# %% ../../nbs/io/17_tables.ipynb #29e11354
+class _RealRow(Recording):
+    "One real signal of a source: I, with a Q of 0."
+    def __init__(self, source, row, name):
+        self.source,self.row,self.name,self.path = source,row,name,Path(source.path)
+        self.n = int(source.length if source.lengths is None else source.lengths[row])
+        self.sample_rate,self.center_freq,self.finite = source.sample_rate,None,source.finite
+
+    def read(self, start=0, count=None):
+        "Read `count` samples from `start`."
+        count = int(self.n - start if count is None else count)
+        return np.pad(self.source.read_part(self.row, int(start), count).T, ((0, 0), (0, 1)))
+
+def _row(source, i, name):
+    "A signal of a source as a recording; a real one as its analytic signal."
+    if source.n_channels != 1: return RowRecording(source, i, name)
+    return AnalyticRecording(_RealRow(source, i, name))
+
+# %% ../../nbs/io/17_tables.ipynb #9e12c1d7
 def cut_source(
     source:SignalSource, # Signals that are recordings, with their labels and facts
     **windows, # `window`, `hop` and others of `cut_windows`; without one of these two nothing is cut
@@ -236,7 +256,7 @@ def cut_source(
         [name if source.n == 1 else f'{name}[{i}]' for i in range(source.n)]
     groups = meta.pop('group', None)
     for k in ('start', 'sample_rate', 'level_db', 'center_freq'): meta.pop(k, None)
-    recs = [RowRecording(source, i, k) for i,k in enumerate(names)]
+    recs = [_row(source, i, k) for i,k in enumerate(names)]
     cut = cut_windows(recs, None, groups, meta, source.path, **windows)
     if source.labels is not None: cut.labels,cut.classes = source.labels[cut.which],source.classes
     cut.notes,cut.caution,cut.checks = [*source.notes, *cut.notes],source.caution,[source.verify]
