@@ -5,7 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
+from lt_signals.apps.predict import predict_command
 from lt_signals.core.errors import LTSError, SignalFileError
 from lt_signals.core.runs import RunFolder
 from lt_signals.evaluation.predictions import vote
@@ -15,6 +17,9 @@ from lt_signals.io.signal_store import SignalStore
 from lt_signals.runs.experiment import run_experiment
 from lt_signals.runs.recognizer import Recognizer
 from lt_signals.runs.results import open_run
+from lt_signals.synth.frame_sets import synth_modulations
+from lt_signals.views.constellation import Constellation
+from lt_signals.views.constellation_folders import write_constellations
 from lt_signals.views.streams import open_streams
 
 RATE = 1e6
@@ -89,14 +94,31 @@ def test_amc(tmp):
     path = finish(tmp, task='amc', exp_name='amc', amc=dict(n_per=12, length=64), model=dict(name='ResNet1D', options=TINY))
     r = Recognizer.from_run(path)
     run, store, table, logits = stored(path, r, 'modulation')
+    warm = r.recipe.facts['stages'][-1]['temperatures']
+    assert {*warm} == {*logits} and all(.1 <= t <= 10 for t in warm.values())
     for name, column in (('modulation', 'modulation'), ('snr', 'snr_db')):
-        best, number = logits[name].softmax(-1).max(-1)
+        best, number = (logits[name]/warm[name]).softmax(-1).max(-1)
         words = r.classes if name == 'modulation' else r.recipe.facts['snr_values']
         assert np.abs(table[f'{name}_probability'] - best.numpy()).max() < 1e-6 and [*table[column]] == [words[i] for i in number]
     assert r.evaluate(store)['rows']['test'] == pytest.approx(run.results['summary']['stage1'], nan_ok=True)
     assert {'true_modulation', 'true_snr', 'loss'} <= {*r.errors(store, 5)}
     assert r.confusion(store).to_numpy().sum() == len(store) == r.confusion(store, 'snr').to_numpy().sum()
     assert len(r.predict(signal(0, 0, 4096), by='event')) >= 1  # a recording is cut as the samples of the run are
+
+def test_constellation_images(tmp):
+    "A folder of images, as a run was trained on, is predicted as its own evaluation was."
+    signals = synth_modulations(['BPSK', 'QPSK'], [0., 20.], 12, 64, seed=0)
+    write_constellations(signals, tmp/'images', Constellation(16))
+    path = finish(tmp, task='amc', exp_name='images', data=dict(path=str(tmp/'images')), model=dict(
+        name='resnet18', options=dict(backbone_options=dict(layers=[1]*4, channels=[4]*4))))
+    r = Recognizer.from_run(path)
+    run, store, table, logits = stored(path, r, 'modulation')
+    whole = r.predict(tmp/'images')
+    assert len(whole) == len(run.dl.store) and {'modulation', 'snr_db', 'modulation_probability'} <= {*whole}
+    assert np.abs(whole.modulation_probability.to_numpy()[run.dl.indices] - table.modulation_probability).max() < 1e-5
+    files = sorted((tmp/'images').rglob('*.png'))[:3]
+    assert len(r.predict(files)) == 3
+    with pytest.raises(LTSError, match='images'): r.predict(np.zeros((2, 1, 8, 8), np.float32))
 
 def test_defects(tmp):
     path = finish(tmp, task='defects', exp_name='defects', defects=dict(n=40, height=32, width=64), model=dict(name='resnet10_cbam'))
@@ -107,6 +129,13 @@ def test_defects(tmp):
     assert [*r.confusion(store).sum(axis=1)] == [len(store)]*len(r.classes) and len(r.errors(store, 3)) <= 3
     with pytest.raises(LTSError, match='images of shape'): r.predict(np.zeros((2, 1, 8, 8), np.float32))
     with pytest.raises(LTSError, match="by='window'"): r.predict(store, by='recording')
+    (tmp/'plates').mkdir()
+    for i, x in enumerate(store.take(range(4))): Image.fromarray((255*x[0]).round().byte().numpy()).save(tmp/'plates'/f'{i}.png')
+    found = r.predict(tmp/'plates')
+    assert len(found) == 4 and np.abs(found[r.classes] - table[r.classes].iloc[:4]).to_numpy().max() < .02 # 8 bits
+    pd.testing.assert_frame_equal(found[r.classes], r.predict(sorted((tmp/'plates').iterdir()))[r.classes])
+    assert predict_command([str(path), str(tmp/'plates'), f'out={tmp}/plates.csv', 'device=cpu']) == 0
+    assert np.abs(pd.read_csv(tmp/'plates.csv')[r.classes] - found[r.classes]).to_numpy().max() < 1e-6
 
 def test_detection(tmp):
     path = finish(tmp, task='detection', exp_name='detection', detection=dict(scenes=4, size=16), training=dict(epochs=2), model=dict(name='SignalClassifier'))
@@ -139,6 +168,19 @@ def test_everything_that_holds_signals(recordings, tmp):
     assert sum(map(len, r.stream(file, sample_rate=RATE))) == len(want)
     for bad in (3, None, {}, []):
         with pytest.raises(LTSError, match='`what`'): r.predict(bad)
+
+def test_table_of_stretches(recordings, tmp):
+    "A DataFrame with start and stop: the stretches that its rows name, and no others."
+    _, r = recordings
+    files = [write(tmp/'parts'/f'{k}.cu8', signal(k, 55)) for k in (1, 3)]
+    rows = [(str(files[0]), 2048, 4096), (str(files[1]), 8192, 10240), (str(files[1]), 2048, 3072)]
+    table = pd.DataFrame(rows, columns=['path', 'start', 'stop'])
+    got = quiet(r.predict, table, sample_rate=RATE)
+    assert [*got['class']] == ['tx1']*8 + ['tx3']*12 and [*got.start[:8]] == [*range(2048, 4096, 256)]
+    whole = r.predict(files[0], sample_rate=RATE).set_index('start')
+    assert np.abs(got.probability[:8].to_numpy() - whole.probability.loc[got.start[:8]].to_numpy()).max() < 1e-6
+    ends = quiet(r.predict, pd.DataFrame(dict(path=[str(files[0])], stop=[4096])), sample_rate=RATE, gate_db=None)
+    assert ends.start.max() < 4096 and len(ends) == 16
 
 def test_long_recordings_come_in_blocks(recordings, tmp):
     _, r = recordings
@@ -180,6 +222,11 @@ def test_swapped(recordings, tmp):
     for what in (wrong, open_recordings(wrong, sample_rate=RATE)[0], open_signals(wrong, window=256, sample_rate=RATE)):
         pd.testing.assert_frame_equal(r.predict(what, sample_rate=RATE, iq_order='QI').drop(columns='source'), want.drop(columns='source'), atol=1e-5)
     with pytest.raises(LTSError, match="'IQ' or 'QI'"): r.predict(wrong, iq_order='qi')
+    for what in (wrong, open_signals(wrong, window=256, sample_rate=RATE)): # seen: the spectrum is mirrored
+        with pytest.warns(UserWarning, match="give iq_order='QI'"): table = r.predict(what, sample_rate=RATE)
+        assert 'mirrored' in table.attrs['notes'][-1]
+    for what, more in ((right, {}), (wrong, dict(iq_order='QI')), (wrong, dict(iq_order='IQ')), (write(tmp/'other.cu8', signal(9, 81)), {})):
+        assert not any('mirrored' in n for n in quiet(r.predict, what, sample_rate=RATE, **more).attrs['notes'])
 
 def test_shorter(recordings, tmp):
     _, r = recordings

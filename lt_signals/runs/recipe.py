@@ -198,7 +198,7 @@ def write_recipe(
     "Write a recipe, atomically."
     write_atomically(path, to_json(asdict(recipe), indent=1))
 
-# %% ../../nbs/runs/03_recipe.ipynb #d2f50aba
+# %% ../../nbs/runs/03_recipe.ipynb #683339f4
 _older = ('name a finished run; one that was trained before there were recipes gets its own by '
           'resume=true, without being trained again.')
 
@@ -214,5 +214,8 @@ def read_recipe(
     n = len(facts['classes'])
     if not n or len(facts['class_counts']) != n or not facts['shape'] or min(facts['shape']) < 1:
         raise SignalFileError(path, 'do not fit: classes, class_counts and shape.', field='facts',
+                              remedy='copy it from its source again.')
+    if any(len(v) != 64 for v in d.get('spectra', {}).values()):
+        raise SignalFileError(path, 'must have 64 values a class.', field='spectra',
                               remedy='copy it from its source again.')
     return Recipe(**d)
