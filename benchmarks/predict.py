@@ -27,7 +27,8 @@ MEASURE = """
 import json, resource, sys, time, warnings
 warnings.simplefilter('ignore')
 import torch
-from lt_signals.runs.predict_files import predict_files, PredictJob
+from lt_signals.runs.predict_files import predict_files
+from lt_signals.runs.predict_worker import PredictJob
 from lt_signals.views.finder_options import FinderOverrides
 args = json.loads(sys.argv[1])
 if args['job'].get('finder'): args['job']['finder'] = FinderOverrides(**args['job']['finder'])

@@ -13,7 +13,8 @@ import torch
 from lt_signals.apps.predict import predict_command
 from lt_signals.runs.experiment import run_experiment
 from lt_signals.runs.outputs import read_rows
-from lt_signals.runs.predict_files import predict_files, PredictJob
+from lt_signals.runs.predict_files import predict_files
+from lt_signals.runs.predict_worker import PredictJob
 
 pytestmark = [pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs os.fork'), pytest.mark.filterwarnings('ignore')]
 small = {'progress': False, 'device': 'cpu', 'visualization.enabled': False, 'stage2.enabled': False, 'training.epochs': 1}

@@ -82,7 +82,8 @@ def _finder(c):
 
 def _predict(c):
     "Do what a `PredictConfig` asks for; what is said of it."
-    from lt_signals.runs.predict_files import predict_files, PredictJob
+    from lt_signals.runs.predict_files import predict_files
+    from lt_signals.runs.predict_worker import PredictJob
     job = PredictJob(**{k: getattr(c, k) for k in _job}, finder=_finder(c))
     record = predict_files(job, c.what, c.out, c.engine, c.workers, c.overwrite, c.copy, is_terminal())
     return _summary(c, record)
