@@ -125,6 +125,9 @@ def test_replay_and_given_old_signals(base):
 def test_every_head_says_the_same_as_its_equivalent(head):
     counts = dict(class_counts=[50, 9, 2]) if head_needs_counts(head) else {}
     model = create_model('ResNet1D', 3, depth=2, width=4, head=head, **counts).eval()
+    if heads.info[head].get('fixed'):
+        with pytest.raises(LTSError, match='no row for each class'): trained_head(model)
+        return
     f = torch.randn(5, model.num_features)
     assert torch.allclose(trained_head(model)(f), model.head(f), atol=1e-5)
 

@@ -9,6 +9,7 @@ import torch
 
 from lt_signals.io.signal_store import normalize_signals
 from lt_signals.models.base import models
+from lt_signals.tasks.amc import stored_temperatures
 from lt_signals.runs.experiment import run_experiment
 from lt_signals.runs.export import export_run
 from lt_signals.runs.finished import load_finished
@@ -51,11 +52,11 @@ def test_onnx_says_what_the_run_says(tmp_path, task):
     run, raw, x = finish(tmp_path, task)
     file = export_run(run, tmp_path/'model.onnx', raw)
     assert file.difference < 1e-4 and file.samples == len(raw)
-    right = run.outputs(x)
+    right, warm = run.outputs(x), stored_temperatures(run.recipe.facts)
     for n in (1, 3, len(x)):
         said, facts = ask(file.path, raw[:n])
         for name, z in (right.items() if isinstance(right, dict) else [('', right)]):
-            p = z.sigmoid() if task == 'defects' else z.softmax(-1)
+            p = z.sigmoid() if task == 'defects' else (z/warm.get(name, 1.)).softmax(-1)
             start = f'{name}_' if name else ''
             assert np.abs(said[f'{start}probabilities'] - p[:n].numpy()).max() < 1e-4
             assert np.abs(said[f'{start}logits'] - z[:n].numpy()).max() < 1e-4*max(1, z.abs().max().item())

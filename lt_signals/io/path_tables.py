@@ -291,7 +291,8 @@ def _joined_rows(table, files, labels, meta, where, base, place, parts, format, 
     return source.note(*said)
 
 # %% ../../nbs/io/33_path_tables.ipynb #1541bfd3
-_cutting = 'window', 'hop', 'gate_db', 'range_db', 'max_windows_per_capture', 'keep', 'seed'
+_cutting = ('window', 'hop', 'gate_db', 'range_db', 'max_windows_per_capture', 'keep', 'seed',
+            'floor_db')
 
 # %% ../../nbs/io/33_path_tables.ipynb #3c01d4c7
 def _joined_parts(table, files, labels, meta, where, base, place, parts, format, on_bad_file, options):
