@@ -161,6 +161,7 @@ def _add_times(rows, store):
     "Columns start and count, and in seconds where the rate is known."
     meta,rate = store.meta,store.sample_rate
     rows['start'] = meta['start'].to_numpy() if 'start' in meta else 0
+    if 'first_sample' in meta: rows['start'] += meta['first_sample'].to_numpy() # of a stretch
     rows['count'] = store.sample_shape[1]
     if rate is None and 'sample_rate' in meta: rate = pd.to_numeric(meta['sample_rate'], errors='coerce')
     if rate is None or np.isnan(rate).all(): return
