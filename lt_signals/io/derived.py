@@ -18,16 +18,16 @@ from .sources import SignalSource
 
 # %% ../../nbs/io/13_derived.ipynb #17c43dba
 def _zero_padded(rec, start, stop):
-    "Samples from `start` to `stop`, complex128; zero where the recording has none."
+    "Samples from `start` to `stop`, complex64; zero where the recording has none."
     a,b = min(max(start, 0), rec.n),max(min(stop, rec.n), 0)
-    x = np.zeros(stop - start, np.complex128)
-    if b > a: x[a - start:b - start] = rec.read(a, b - a).astype(np.float64)@[1, 1j]
-    return x
+    x = np.zeros((stop - start, 2), np.float32)
+    if b > a: x[a - start:b - start] = rec.read(a, b - a)
+    return x.view(np.complex64)[:, 0]
 
 # %% ../../nbs/io/13_derived.ipynb #3135e851
 def _as_pairs(z):
     "Complex samples as float32 (count, 2)."
-    return np.stack([z.real, z.imag], 1).astype(np.float32)
+    return np.ascontiguousarray(z, np.complex64).view(np.float32).reshape(-1, 2)
 
 # %% ../../nbs/io/13_derived.ipynb #2566147b
 _taps = 64 # Samples that the Hilbert transform looks to either side
@@ -70,6 +70,24 @@ def _low_pass(width, rate, fs, up, steep=1.25):
     if stop + top >= fs*up: return np.array([float(up)]) # All of the band is kept
     return up*signal.firwin(n | 1, (stop + top)/2, window=('kaiser', beta), fs=fs*up)
 
+# %% ../../nbs/io/13_derived.ipynb #30d76b26
+def _mixed_taps(taps, shift): # Complex64, float32 where nothing is mixed
+    "Taps that do to a signal what mixing, filtering and mixing back do; `shift` in cycles a tap."
+    if not shift: return taps.astype(np.float32)
+    t = np.arange(len(taps)) - len(taps)//2
+    return (taps*np.exp(2j*np.pi*(shift*t % 1))).astype(np.complex64)
+
+def _filtered(z, taps, up, down, first): # Complex64
+    "Every `down`th sample, from `first` on, of `z` filtered on the `up` times finer grid."
+    if up == 1 and len(taps) > 64*down: return signal.oaconvolve(z, taps)[first::down]
+    late = -first % down
+    taps = np.append(np.zeros(late, taps.dtype), taps)
+    if np.iscomplexobj(taps): out = signal.upfirdn(taps, z, up, down)
+    else:
+        pairs = np.stack([z.real, z.imag])
+        out = signal.upfirdn(taps, pairs, up, down).T.copy().view(np.complex64)[:, 0]
+    return out[(first + late)//down:]
+
 # %% ../../nbs/io/13_derived.ipynb #30d76b27
 class FilteredRecording(Recording):
     "A recording mixed, filtered and resampled by a rational factor; both begin at the same time."
@@ -82,6 +100,7 @@ class FilteredRecording(Recording):
         down:int, # … is `up` over `down`
     ):
         self.rec,self.shift,self.taps,self.up,self.down = rec,shift,taps,up,down
+        self.mixed = _mixed_taps(np.asarray(taps), shift/up)
         self.path,self.name,self.finite,self.quantum = rec.path,rec.name,rec.finite,rec.quantum
         self.n = -(-rec.n*up//down)
         self.sample_rate = rec.sample_rate and rec.sample_rate*up/down
@@ -103,15 +122,11 @@ class FilteredRecording(Recording):
         "Samples from `start` to `stop`, also beyond the ends, where filters fade away."
         up,down,reach = self.up,self.down,len(self.taps)//2
         a,b = (start*down - reach)//up,((stop - 1)*down + reach)//up + 1
-        z = self.input(a, b)
-        if self.shift: z = z*np.exp(-2j*np.pi*(self.shift*np.arange(a, b) % 1))
         first = start*down + reach - a*up
-        if up == 1: z = signal.oaconvolve(z, self.taps)[first::down]
-        else:
-            late = -first % down
-            z = signal.upfirdn(np.append(np.zeros(late), self.taps), z, up, down)
-            z = z[(first + late)//down:]
-        return z[:stop - start]
+        z = _filtered(self.input(a, b), self.mixed, up, down, first)[:stop - start]
+        if not self.shift: return z
+        turns = self.shift/up*down*np.arange(start, stop) % 1
+        return z*np.exp(-2j*np.pi*turns).astype(np.complex64)
 
 # %% ../../nbs/io/13_derived.ipynb #c0a75e01
 def _coarse_step(width, fs, down):

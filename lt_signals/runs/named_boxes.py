@@ -7,12 +7,14 @@ __all__ = ['HeldRecording', 'cut_box', 'BoxNamer']
 
 # %% ../../nbs/runs/22_named_boxes.ipynb #d0e0fe84
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from ..core.device import give_memory_back
 from ..core.errors import ConfigError
 from ..io.derived import BandRecording
 from ..io.recordings import Recording
@@ -122,6 +124,32 @@ def groups(self:BoxNamer,
         held,k = [],0
     if held: yield join_boxes(held)
 
+@patch
+def scored(self:BoxNamer,
+    stream:Stream, # What was searched
+    groups, # Iterable of tables of boxes
+    skip:int=0, # Groups at the beginning that are not looked at
+): # Generator of tables, None for those not looked at
+    "The boxes that hold a signal, as the detector says."
+    least = self.min_score
+    if least is None: least = getattr(self.detector, 'threshold', 0.)
+    for i,boxes in enumerate(groups):
+        if i < skip: yield None
+        elif self.detector is None: yield boxes
+        else:
+            score = score_boxes(self.detector, self.finder, stream, boxes)
+            yield boxes.assign(score=score)[score >= least].reset_index(drop=True)
+
+# %% ../../nbs/runs/22_named_boxes.ipynb #17d7078b
+def _ahead(items):
+    "What a generator makes, the next one by a thread while this one is used."
+    end = object()
+    with ThreadPoolExecutor(1, 'ahead') as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item
+
 # %% ../../nbs/runs/22_named_boxes.ipynb #17d7078a
 @patch
 def tables(self:BoxNamer,
@@ -130,14 +158,11 @@ def tables(self:BoxNamer,
     source:str=None, # What the recording is called; its name when None
 ): # Generator of tables, one for each group; some may be empty; None for those left out
     "What was found in a recording and what it is, in constant memory."
-    least = self.min_score
-    if least is None: least = getattr(self.detector, 'threshold', 0.)
-    for i,boxes in enumerate(self.groups(stream)):
-        if i < skip:
+    scored = _ahead(self.scored(stream, _ahead(self.groups(stream)), skip))
+    for i,boxes in enumerate(scored):
+        if i % 16 == 15: give_memory_back()
+        if boxes is None:
             yield None
             continue
-        if self.detector is not None:
-            score = score_boxes(self.detector, self.finder, stream, boxes)
-            boxes = boxes.assign(score=score)[score >= least].reset_index(drop=True)
         rows = box_table(boxes, stream, source or stream.name).drop(columns='class')
         yield rows.join(self.name(stream.recording, boxes)) if len(rows) else rows

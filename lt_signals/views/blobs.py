@@ -230,11 +230,11 @@ def boxes(self:BlobSearch, parts):
     snr = parts.energy.sum(1)/((high - low)*(parts.last - parts.first + 1))
     def time(frame): return s.start + (frame*s.hop + (s.n_fft - s.hop)/2)/s.sample_rate
     def freq(bins): return (bins - s.n_fft/2 - .5)*s.sample_rate/s.n_fft
-    t = make_boxes(dict(
-        block=np.full(len(low), self.block), t_start=time(parts.first), t_stop=time(parts.last + 1),
-        f_low=freq(low), f_high=freq(high), snr_db=10*np.log10(np.maximum(snr, 1e-3))))
-    if self.det.min_snr_db is not None: t = t[t.snr_db >= self.det.min_snr_db]
-    return t.sort_values(['t_start', 'f_low'], ignore_index=True)
+    t = dict(t_start=time(parts.first), t_stop=time(parts.last + 1), f_low=freq(low),
+             f_high=freq(high), snr_db=10*np.log10(np.maximum(snr, 1e-3)))
+    i = np.lexsort([t['f_low'], t['t_start']])
+    if self.det.min_snr_db is not None: i = i[t['snr_db'][i] >= self.det.min_snr_db]
+    return make_boxes(dict(block=np.full(len(i), self.block)) | {k: v[i] for k,v in t.items()})
 
 # %% ../../nbs/views/07_blobs.ipynb #045576e2
 @patch

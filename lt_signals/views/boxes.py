@@ -28,8 +28,10 @@ def make_boxes(
     if missing := [c for c in box_columns[1:5] if c not in t]:
         raise LTSError(f'boxes need a column {missing[0]!r}; they have {", ".join(map(str, t))}')
     for low,high in [('t_start', 't_stop'), ('f_low', 'f_high')]: _check_edges(t, low, high)
-    t = t.assign(block=t.get('block', 0), snr_db=t.get('snr_db', np.nan)).astype({'block': int})
-    return t[box_columns + [c for c in t if c not in box_columns]].reset_index(drop=True)
+    block,snr = t.get('block', np.zeros(len(t))),t.get('snr_db', np.full(len(t), np.nan))
+    first = dict(block=np.asarray(block).astype(int), snr_db=np.asarray(snr, float))
+    columns = {k: first[k] if k in first else np.asarray(t[k]) for k in box_columns}
+    return pd.DataFrame(columns | {c: t[c].array for c in t if c not in box_columns})
 
 # %% ../../nbs/views/04_boxes.ipynb #fc40edc0
 def _check_edges(t, low, high):

@@ -145,6 +145,14 @@ def _runs(start, stop, longest):
             first,end = i,b
     return runs + [range(first, len(start))] if len(start) else []
 
+def _cuts(start, stop, step, longest=1000, together=8000):
+    "Which stretches are cut from one spectrogram, and how many frames of `step` s it may have."
+    long = stop - start > longest*step
+    order = np.argsort(start, kind='stable')
+    short = order[~long[order]]
+    runs = [short[r] for r in _runs(start[short], stop[short], together*step)]
+    return [(i, 2*together) for i in runs] + [(i[None], 1024) for i in np.flatnonzero(long)]
+
 # %% ../../nbs/views/09_streams.ipynb #3f997a3f
 @patch
 def crops(self:BlobDetector,
@@ -160,10 +168,8 @@ def crops(self:BlobDetector,
     step,images = hop/(stream.sample_rate or 1.),torch.zeros(len(boxes), 1, size, size)
     room = margin*(boxes.t_stop - boxes.t_start) + 3*step
     start,stop = (t.to_numpy(float) for t in (boxes.t_start - room, boxes.t_stop + room))
-    order = np.argsort(start, kind='stable')
-    for run in _runs(start[order], stop[order], 1000*step):
-        i = order[run]
-        spec = stream.spectrogram(start[i].min(), stop[i].max(), self.n_fft, hop, self.window)
+    for i,most in _cuts(start, stop, step):
+        spec = stream.spectrogram(start[i].min(), stop[i].max(), self.n_fft, hop, self.window, most)
         images[i] = crop(spec, boxes.iloc[i].assign(block=0), size, margin, normalize)
     return images
 
