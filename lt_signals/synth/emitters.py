@@ -20,6 +20,8 @@ from ..io.signal_store import SignalStore
 from .impairments import (amplifiers, CHIP_US, draw_emitters, EmitterSpread,
                                           iq_imbalance, modes_chips, pulse_envelope)
 from .messages import draw_messages, message_hex, MessageStreams
+from .receivers import (DaySpread, deal, draw_receivers, Reception,
+                                        ReceiverSpread)
 
 # %% ../../nbs/synth/02_emitters.ipynb #e253e645
 _SIMULATION_RATE = 32e6
@@ -58,11 +60,13 @@ def modes_waveform(
     target_length:int=512, # Samples in the window
     amplifier:str='saleh', # A name in `amplifiers`
     streams:MessageStreams=None, # Draws of phases, wander and phase noise; none of these when None
+    receiver_ppm:Tensor=None, # Error of the receiver's sample clock, ppm, shape (batch, 1); 0 when None
 ) -> Tensor: # complex64, pulses of amplitude about 1, shape (batch, target_length)
     "Noise-free Mode S messages as a receiver at the nominal carrier samples them."
     hw = {k: v[:, None] for k,v in hardware.items()}
     t_us,over,taps = _sample_grid(sample_rate, target_length, bits.device)
-    t_us = t_us[None] - torch.as_tensor(start_us, device=bits.device).reshape(-1, 1)
+    t_us = t_us[None] if receiver_ppm is None else t_us/(1 + receiver_ppm*1e-6)
+    t_us = t_us - torch.as_tensor(start_us, device=bits.device).reshape(-1, 1)
     phase,wander = torch.zeros(2, len(bits), 1, device=bits.device),0.
     if streams:
         phase = 2*math.pi*streams.uniform('phase', 2).T[..., None]
@@ -104,16 +108,20 @@ def draw_batch(
     sample_rate:float=4e6, # Hz
     target_length:int=512, # Samples in the window
     amplifier:str='saleh', # A name in `amplifiers`
+    reception:Reception=None, # Receivers and days of the messages; an ideal receiver when None
 ) -> tuple: # Waveforms (batch, 2, time), and a dict of what was drawn
     "Received messages, each with its own address, start, phase, level and noise."
+    rx = reception or Reception(streams.emitter[:, 0])
     u = streams.uniform('channel', 3).T
     start = lead_us + u[0]*1e6/sample_rate
     snr,level = (lo + (hi - lo)*v for (lo,hi),v in zip((snr_db, level_db), u[1:]))
-    bits = draw_messages(streams)
-    x = modes_waveform(bits, hardware, start, sample_rate, target_length, amplifier, streams)
+    bits, snr = draw_messages(streams), snr - rx.noise_db
+    x = modes_waveform(bits, rx.hardware(hardware), start, sample_rate, target_length, amplifier,
+                       streams, rx.clock_ppm)
+    x = rx.channel(x, sample_rate)
     power = pulse_power(x, bits, start, sample_rate)[:, None]
     noise = streams.complex_normal('noise', target_length)*(power*10**(-snr[:, None]/10)).sqrt()
-    x = (x + noise)*(10**(level[:, None]/10)/power).sqrt()
+    x = rx.front_end((x + noise)*(10**(level[:, None]/10)/power).sqrt(), sample_rate)
     drawn = dict(message=message_hex(bits), snr_db=snr, level_db=level, start_us=start)
     return torch.stack([x.real, x.imag], 1), drawn
 
@@ -146,17 +154,29 @@ def _list_messages(counts, n_valid, n_test):
     return part, emitter, number
 
 # %% ../../nbs/synth/02_emitters.ipynb #a956689x
-def _draw_set(seed, part, emitter, number, hardware, target_length, batch_size, device, **kwargs):
+def _draw_set(seed, part, emitter, number, hardware, target_length, batch_size, device, reception,
+              **kwargs):
     "Waveforms of all messages, float32 on the CPU, and a table of what was drawn; batch by batch."
     x,tables = torch.empty(len(part), 2, target_length),[]
     for i in range(0, len(part), batch_size):
         s = slice(i, i + batch_size)
         streams = MessageStreams(seed, emitter[s], number[s] + (part[s] << 28), device)
         mine = {k: v[streams.emitter[:, 0]] for k,v in hardware.items()}
-        x[s],drawn = draw_batch(streams, mine, target_length=target_length, **kwargs)
+        x[s],drawn = draw_batch(streams, mine, target_length=target_length,
+                                reception=reception(s), **kwargs)
         tables.append(pd.DataFrame({k: v.cpu() if isinstance(v, Tensor) else v
                                     for k,v in drawn.items()}))
     return x, pd.concat(tables, ignore_index=True)
+
+# %% ../../nbs/synth/02_emitters.ipynb #e44ea23d
+def _receptions(emitter, dealt, receivers, receiver_spread, day_spread, seed, device):
+    "A function of a slice of all messages that gives their `Reception`."
+    of = {k: torch.as_tensor(v, device=device) for k,v in dict(dealt, emitter=emitter).items()}
+    front = draw_receivers(receivers, receiver_spread, seed, device) if receivers else None
+    def reception(s):
+        return Reception(receivers=front, spread=day_spread, seed=seed,
+                         **{k: v[s] for k,v in of.items()})
+    return reception
 
 # %% ../../nbs/synth/02_emitters.ipynb #33382f77
 def synth_emitters(
@@ -176,7 +196,11 @@ def synth_emitters(
     seed:int=42, # Names the whole set: hardware and messages
     device='cpu', # Where it is computed
     batch_size:int=256, # Messages computed at once; changes speed and memory only
-) -> SignalStore: # In memory; `meta`: part, message, snr_db, level_db, start_us
+    receivers:int=None, # Receivers that hear the messages in turn; one that is ideal when None
+    days:int=None, # Days of the messages, in turn; one without drift and echoes when None
+    receiver_spread:ReceiverSpread=None, # How far receivers differ; its defaults when None
+    day_spread:DaySpread=None, # How far days differ; the defaults of `DaySpread` when None
+) -> SignalStore: # In memory; `meta`: part, (receiver, day,) message, snr_db, level_db, start_us
     "A long-tailed set of Mode S messages from emitters that differ only in hardware."
     if counts is None: counts = long_tail_counts(n_max, n_classes, imbalance_ratio)
     counts = [int(c) for c in counts]
@@ -184,9 +208,11 @@ def synth_emitters(
                  snr_db=snr_db, level_db=level_db)
     part,emitter,number = _list_messages(counts, n_valid, n_test)
     hardware = draw_emitters(len(counts), spread, seed, device)
+    dealt = deal(number, emitter, receivers, days)
+    reception = _receptions(emitter, dealt, receivers, receiver_spread, day_spread, seed, device)
     x,drawn = _draw_set(seed, part, emitter, number, hardware, target_length, batch_size, device,
-                        snr_db=snr_db, level_db=level_db, lead_us=lead_us,
+                        reception, snr_db=snr_db, level_db=level_db, lead_us=lead_us,
                         sample_rate=sample_rate, amplifier=amplifier)
-    drawn.insert(0, 'part', np.array(_PARTS)[part])
+    drawn = pd.DataFrame(dict(part=np.array(_PARTS)[part], **dealt)).join(drawn)
     names = [f'emitter {e:0{len(str(len(counts) - 1))}d}' for e in range(len(counts))]
     return SignalStore.from_arrays(x, emitter, names, drawn, sample_rate)

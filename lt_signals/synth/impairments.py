@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BURST_US', 'CHIP_US', 'amplifiers', 'IDEAL', 'modes_chips', 'pulse_envelope', 'iq_imbalance', 'image_rejection_db',
-           'rapp', 'saleh', 'EmitterSpread', 'draw_emitters']
+           'rapp', 'saleh', 'Spread', 'EmitterSpread', 'draw_spread', 'draw_emitters']
 
 # %% ../../nbs/synth/01_impairments.ipynb #5c9e2421
 import math
@@ -98,12 +98,35 @@ def saleh(
     turn = _SALEH_PM[0]*r2 / (1 + _SALEH_PM[1]*r2)
     return x*torch.polar(1 / (1 + _SALEH_AM[1]*r2), turn)
 
-# %% ../../nbs/synth/01_impairments.ipynb #9e3ce004
-_NOT_NEGATIVE = ('wander_hz', 'rise_us', 'fall_us', 'linewidth_hz')
+# %% ../../nbs/synth/01_impairments.ipynb #9efdd5e6
+class Spread:
+    "Nominal value and tolerance of each impairment; a child is a frozen dataclass of such pairs."
+    not_negative = () # Names of impairments that stay at 0 or above
 
+    def __post_init__(self):
+        for name,(nominal,tolerance) in asdict(self).items():
+            low = nominal - tolerance
+            if tolerance < 0:
+                raise LTSError(f'`{name}` has tolerance {tolerance}; it must not be negative')
+            if name in self.not_negative and low < 0:
+                raise LTSError(f'`{name}` reaches down to {low:g}; it must stay at 0 or above')
+
+    def scaled(self,
+        factor:float, # 0 makes all of a population equal, 1 changes nothing
+        *names, # Impairments to scale; all when none is named
+    ): # A new spread of the same kind
+        "Multiply tolerances."
+        known = [f.name for f in fields(self)]
+        if wrong := [n for n in names if n not in known]:
+            raise LTSError(f'no impairment {wrong[0]!r}; choose from {", ".join(known)}')
+        return type(self)(**{k: (c, w*factor if k in (names or known) else w)
+                             for k,(c,w) in asdict(self).items()})
+
+# %% ../../nbs/synth/01_impairments.ipynb #e7b56c02
 @dataclass(frozen=True)
-class EmitterSpread:
+class EmitterSpread(Spread):
     "Nominal value and tolerance of each impairment; emitters are uniform in nominal ± tolerance."
+    not_negative = 'wander_hz', 'rise_us', 'fall_us', 'linewidth_hz'
     carrier_hz:tuple = (0., 200e3) # Carrier offset, Hz
     wander_hz:tuple = (8e3, 0.) # Standard deviation of the carrier from message to message, Hz
     if_hz:tuple = (5e5, 0.) # Intermediate frequency of the modulator, Hz
@@ -117,30 +140,27 @@ class EmitterSpread:
     clock_ppm:tuple = (0., 20.) # Error of the symbol clock, parts per million; positive is fast
     linewidth_hz:tuple = (200., 150.) # Linewidth of the oscillator (phase noise), Hz
 
-    def __post_init__(self):
-        for name,(nominal,tolerance) in asdict(self).items():
-            low = nominal - tolerance
-            if tolerance < 0:
-                raise LTSError(f'`{name}` has tolerance {tolerance}; it must not be negative')
-            if name in _NOT_NEGATIVE and low < 0:
-                raise LTSError(f'`{name}` reaches down to {low:g}; it must stay at 0 or above')
-
-    def scaled(self,
-        factor:float, # 0 makes all emitters equal, 1 changes nothing
-        *names, # Impairments to scale; all when none is named
-    ): # A new `EmitterSpread`
-        "Multiply tolerances."
-        known = [f.name for f in fields(self)]
-        if wrong := [n for n in names if n not in known]:
-            raise LTSError(f'no impairment {wrong[0]!r}; choose from {", ".join(known)}')
-        return type(self)(**{k: (c, w*factor if k in (names or known) else w)
-                             for k,(c,w) in asdict(self).items()})
-
 # A transmitter without any impairment
 IDEAL = EmitterSpread(**{f.name: (math.inf if f.name == 'backoff_db' else 0., 0.)
                          for f in fields(EmitterSpread)})
 
-# %% ../../nbs/synth/01_impairments.ipynb #36c05123
+# %% ../../nbs/synth/01_impairments.ipynb #5d792c07
+def draw_spread(
+    n:int, # Size of the population
+    spread:Spread, # How far its members differ
+    seed:int, # Member k of a seed is the same for any `n`
+    purpose:str, # Name of the stream of random numbers
+    device='cpu', # Device of the result
+) -> dict: # Name of the impairment -> float32 tensor, shape (n,)
+    "Draw the impairments of a population, uniform in nominal ± tolerance."
+    if n < 1: raise LTSError(f'`n` ({n}) must be at least 1')
+    nominal,tolerance = np.array(astuple(spread), np.float32).T
+    streams = MessageStreams(seed, np.arange(n), np.zeros(n))
+    values = nominal + tolerance*(2*streams.uniform(purpose, len(nominal)).numpy() - 1)
+    columns = torch.as_tensor(values.T, dtype=torch.float32, device=device)
+    return {f.name: column for f,column in zip(fields(spread), columns)}
+
+# %% ../../nbs/synth/01_impairments.ipynb #e0bd9414
 def draw_emitters(
     n:int, # Number of emitters
     spread:EmitterSpread=None, # How far they differ; the defaults of `EmitterSpread` when None
@@ -148,9 +168,4 @@ def draw_emitters(
     device='cpu', # Device of the result
 ) -> dict: # Name of the impairment -> float32 tensor, shape (n,)
     "Draw the hardware of `n` emitters."
-    if n < 1: raise LTSError(f'`n` ({n}) must be at least 1')
-    nominal,tolerance = np.array(astuple(spread or EmitterSpread()), np.float32).T
-    streams = MessageStreams(seed, np.arange(n), np.zeros(n))
-    values = nominal + tolerance*(2*streams.uniform('hardware', len(nominal)).numpy() - 1)
-    columns = torch.as_tensor(values.T, dtype=torch.float32, device=device)
-    return {f.name: column for f,column in zip(fields(EmitterSpread), columns)}
+    return draw_spread(n, spread or EmitterSpread(), seed, 'hardware', device)
