@@ -12,7 +12,7 @@ from torch import nn, Tensor
 
 from ..core.errors import LTSError
 from .evidence import Evidence, open_scores, OpenScore
-from .openscores import affine_head, all_classes
+from .openscores import affine_head, all_classes, FeatureScore
 
 # %% ../../nbs/evaluation/26_later_scores.ipynb #c2d74a60
 try: from pytorch_ood.detector import EnergyBased, fDBD, GEN, NNGuide, SHE
@@ -78,33 +78,25 @@ class SCALEScore(ShapedScore):
 
 # %% ../../nbs/evaluation/26_later_scores.ipynb #5ffca76c
 @open_scores.register('she', source='Zhang et al., ICLR 2023')
-class SHEScore(OpenScore):
+class SHEScore(FeatureScore):
     "Less the inner product with the mean features of the predicted class"
-    keeps = 'features', 'labels'
     def fit(self,
         known:Evidence, # Of training signals
         valid:Evidence=None, # Not used
     ):
-        "Mean features of each class."
+        "Mean features of the signals of each class that are named rightly, of all where none is."
         y, f = all_classes(known), known.features
         with torch.no_grad(): right = known.head(f.to(known.device)).argmax(1).cpu() == y
         own = [(y == c) & right if ((y == c) & right).any() else y == c for c in range(y.max() + 1)]
-        self.fitted['mean'] = torch.stack([f[i].mean(0) for i in own])
+        detector = SHE(None, lambda f: known.head(f.to(known.device)).cpu())
+        detector.patterns = torch.stack([f[i].mean(0) for i in own])
+        self.fitted['detector'] = detector
         return self
-
-    def score(self,
-        seen:Evidence, # Of any signals
-    ) -> Tensor: # Shape (n,)
-        "As pytorch-ood computes it."
-        detector = SHE(None, lambda f: seen.head(f.to(seen.device)).cpu())
-        detector.patterns = self.fitted['mean']
-        with torch.no_grad(): return detector.predict_features(seen.features)
 
 # %% ../../nbs/evaluation/26_later_scores.ipynb #4b0e301f
 @open_scores.register('nnguide', source='arXiv:2309.14888')
-class NNGuideScore(OpenScore):
+class NNGuideScore(FeatureScore):
     "Energy, guided by the nearest training signals"
-    keeps = 'features', 'labels'
     def __init__(self,
         k:int=3, # Neighbours
     ):
@@ -112,44 +104,20 @@ class NNGuideScore(OpenScore):
         if k < 1: raise LTSError(f'`k` ({k}) must be at least 1')
         self.k = k
 
-    def fit(self,
-        known:Evidence, # Of training signals
-        valid:Evidence=None, # Not used
-    ):
-        "Remember the training signals."
+    def detector(self, known):
         if len(known) < self.k:
             raise LTSError(f'`k` ({self.k}) exceeds the {len(known)} training signals')
-        detector = NNGuide(None, lambda f: known.head(f.to(known.device)).cpu(), self.k)
-        self.fitted['detector'] = detector.fit_features(known.features, known.labels)
-        return self
-
-    def score(self,
-        seen:Evidence, # Of any signals
-    ) -> Tensor: # Shape (n,)
-        "As pytorch-ood computes it."
-        with torch.no_grad(): return self.fitted['detector'].predict_features(seen.features)
+        return NNGuide(None, lambda f: known.head(f.to(known.device)).cpu(), self.k)
 
 # %% ../../nbs/evaluation/26_later_scores.ipynb #dc0222fc
 @open_scores.register('fdbd', source='arXiv:2312.11536')
-class FDBDScore(OpenScore):
+class FDBDScore(FeatureScore):
     "Less the mean distance to the borders of the other classes"
-    keeps = 'features',
-    def fit(self,
-        known:Evidence, # Of training signals
-        valid:Evidence=None, # Not used
-    ):
-        "Mean of all features, and the borders."
+    def detector(self, known):
         weight, bias = affine_head(known.head, known.features.shape[1], known.device)
         linear = nn.Linear(*weight.T.shape)
         linear.weight.data, linear.bias.data = weight, bias
-        self.fitted['detector'] = fDBD(None, linear).fit_features(known.features)
-        return self
-
-    def score(self,
-        seen:Evidence, # Of any signals
-    ) -> Tensor: # Shape (n,)
-        "As pytorch-ood computes it."
-        return self.fitted['detector'].predict_features(seen.features)
+        return fDBD(None, linear)
 
 # %% ../../nbs/evaluation/26_later_scores.ipynb #947eff9d
 @open_scores.register('pooled_mahalanobis', source='arXiv:2605.17799')

@@ -33,7 +33,7 @@ class LogitScore(OpenScore):
     def score(self,
         seen:Evidence, # Of any signals
     ) -> Tensor: # Shape (n,)
-        "As pytorch-ood computes it."
+        "The formula of its source, from pytorch-ood."
         return self.detector.score(seen.logits)
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #6aa129ex
@@ -95,37 +95,40 @@ def all_classes(
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #19a6df33
 class FeatureScore(OpenScore):
-    "Base of the scores whose detector is fitted to features and labels."
+    "Base of the scores that a detector of pytorch-ood, fitted to features and labels, gives."
     keeps = 'features', 'labels'
-    def __init__(self, detector):
-        super().__init__()
-        self.detector = detector
+    def detector(self,
+        known:Evidence, # Of training signals
+    ): # Not yet fitted
+        "The detector of this score, for the network that these signals went through."
+        raise NotImplementedError
 
     def fit(self,
-        known:Evidence, # Of training signals
+        known:Evidence, # Of training signals, some of every class
         valid:Evidence=None, # Not used
     ):
         "Fit the detector."
-        self.detector.fit_features(known.features, all_classes(known))
+        y = all_classes(known)
+        self.fitted['detector'] = self.detector(known).fit_features(known.features, y)
         return self
 
     def score(self,
         seen:Evidence, # Of any signals
     ) -> Tensor: # Shape (n,)
-        "As pytorch-ood computes it."
-        return self.detector.predict_features(seen.features)
+        "What the fitted detector says of the features."
+        with torch.no_grad(): return self.fitted['detector'].predict_features(seen.features)
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #19a6df3x
 @open_scores.register('mahalanobis', source='arXiv:1807.03888')
 class MahalanobisScore(FeatureScore):
     "Distance to the nearest class mean, under one covariance of all classes"
-    def __init__(self): super().__init__(Mahalanobis(None))
+    def detector(self, known): return Mahalanobis(None)
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #19a6df3y
 @open_scores.register('relative_mahalanobis', source='arXiv:2106.09022')
 class RelativeMahalanobisScore(FeatureScore):
     "The same, less the distance to the mean of all signals"
-    def __init__(self): super().__init__(RMD(None))
+    def detector(self, known): return RMD(None)
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #ebd35dd5
 @open_scores.register('knn', source='arXiv:2204.06507')
@@ -135,16 +138,13 @@ class KNNScore(FeatureScore):
         k:int=3, # Which neighbour; beyond the signals of a rare class, that class is rejected
         normalize:bool=True, # Features of unit length
     ):
-        super().__init__(KNN(None, k=k, normalize=normalize))
+        super().__init__()
+        self.k,self.normalize = k,normalize
 
-    def fit(self,
-        known:Evidence, # Of training signals
-        valid:Evidence=None, # Not used
-    ):
-        "Remember the training signals."
-        if len(known) < self.detector.k:
-            raise LTSError(f'`k` ({self.detector.k}) exceeds the {len(known)} training signals')
-        return super().fit(known)
+    def detector(self, known):
+        if len(known) < self.k:
+            raise LTSError(f'`k` ({self.k}) exceeds the {len(known)} training signals')
+        return KNN(None, k=self.k, normalize=self.normalize)
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #7f30e163
 @open_scores.register('prototype', source='arXiv:1703.05175')
@@ -246,32 +246,19 @@ def affine_head(
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #e9cfbff1
 @open_scores.register('vim', source='arXiv:2203.10807')
-class ViMScore(OpenScore):
+class ViMScore(FeatureScore):
     "Energy, and what of the features lies outside their main directions"
-    keeps = 'features', 'labels'
     def __init__(self,
         dims:int=None, # Main directions; the number of classes, or half the features, when None
     ):
         super().__init__()
         self.dims = dims
 
-    def fit(self,
-        known:Evidence, # Of training signals
-        valid:Evidence=None, # Not used
-    ):
-        "Main directions, and how much the virtual logit weighs."
+    def detector(self, known):
         n = known.features.shape[1]
         dims = min(known.logits.shape[1], n//2) if self.dims is None else self.dims
         if not 0 < dims < n: raise LTSError(f'`dims` ({dims}) must be from 1 to {n-1}')
-        detector = ViM(None, dims, *affine_head(known.head, n, known.device))
-        self.fitted['detector'] = detector.fit_features(known.features, known.labels)
-        return self
-
-    def score(self,
-        seen:Evidence, # Of any signals
-    ) -> Tensor: # Shape (n,)
-        "As pytorch-ood computes it."
-        return self.fitted['detector'].predict_features(seen.features)
+        return ViM(None, dims, *affine_head(known.head, n, known.device))
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #06bbcd0e
 @open_scores.register('react', source='arXiv:2111.12797')
@@ -312,7 +299,7 @@ class ODINScore(SignalScore):
         self.eps, self.temperature = eps, temperature
 
     def of_batch(self, x, seen):
-        "As pytorch-ood computes it."
+        "Less the largest probability of a signal moved towards its class."
         model = lambda x: seen.head(seen.encode(x))
         return ODIN(model, eps=self.eps, temperature=self.temperature).predict(x)
 
