@@ -56,7 +56,8 @@ def _oracle_recording(path, name, sample_format):
             for a in _dicts(meta.get('annotations'))]
     fits = [f for f in ('cf32', 'cf64') if size == max(ends, default=0)*sample_formats[f].size]
     if sample_format is None and not fits:
-        raise SignalFileError(path, f'{size:,} bytes for {int(max(ends, default=0)):,} samples: neither '
+        raise SignalFileError(path,
+                              f'{size:,} bytes for {int(max(ends, default=0)):,} samples: neither '
             'cf32 (8 bytes each) nor cf64 (16).', field='core:sample_count',
             remedy="name the type: sample_format='cf32' or 'cf64'.")
     fmt = sample_formats[sample_format or fits[0]]
@@ -81,21 +82,30 @@ def read_oracle(
 ) -> SignalSource:
     "ORACLE: Wi-Fi of 16 radios by serial number, distance and run"
     if sample_format not in (None, 'cf32', 'cf64'):
-        raise SignalFileError(path, f'sample_format={sample_format!r}.', field='sample_format', remedy="say 'cf32' or 'cf64'.")
-    found = {(m[1], int(m[2]), int(m[3]), p.with_name(p.name[:-4] + 'data')) for m,p in _files(path, _oracle_name)}
+        raise SignalFileError(path, f'sample_format={sample_format!r}.', field='sample_format',
+                              remedy="say 'cf32' or 'cf64'.")
+    found = {(m[1], int(m[2]), int(m[3]), p.with_name(p.name[:-4] + 'data'))
+             for m,p in _files(path, _oracle_name)}
     found = sorted((f for f in found if f[3].is_file()), key=lambda f: str(f[3]))
     if not found:
-        raise SignalFileError(path, 'holds no WiFi_air_X310_….sigmf-data.', remedy='name the folder of the set.')
+        raise SignalFileError(path, 'holds no WiFi_air_X310_….sigmf-data.',
+                              remedy='name the folder of the set.')
     known = [sorted({f[i] for f in found}) for i in range(3)]
-    wanted = [choose_classes(path, [str(v) for v in known[i]], c if c is None or isinstance(c, (str, list, tuple)) else [c], w)
-              for i,(c,w) in enumerate(((classes, 'radio'), (distances, 'distance'), (runs, 'run')))]
+    asked = (classes, 'radio'), (distances, 'distance'), (runs, 'run')
+    def several(c): return c if c is None or isinstance(c, (str, list, tuple)) else [c]
+    wanted = [choose_classes(path, [str(v) for v in known[i]], several(c), w)
+              for i,(c,w) in enumerate(asked)]
     found = [f for f in found if all(str(f[i]) in wanted[i] for i in range(3))]
-    if not found: raise SignalFileError(path, 'no file fits all that is asked for.', field='classes', remedy='ask for less.')
+    if not found: raise SignalFileError(path, 'no file fits all that is asked for.',
+                                        field='classes', remedy='ask for less.')
     root = Path(path) if Path(path).is_dir() else Path(path).parent
-    recs = [_oracle_recording(f[3], f[3].relative_to(root).as_posix(), sample_format) for f in found]
+    recs = [_oracle_recording(f[3], f[3].relative_to(root).as_posix(), sample_format)
+            for f in found]
     source = cut_windows(recs, [f[0] for f in found], None,
-                         dict(distance_ft=[f[1] for f in found], run=[f[2] for f in found]), path, **kwargs)
-    kinds = {n for r in recs for n in ('cf32', 'cf64') if r.quantum == 0 and r.n*sample_formats[n].size == os.path.getsize(r.path)}
+                         dict(distance_ft=[f[1] for f in found], run=[f[2] for f in found]), path,
+                         **kwargs)
+    kinds = {n for r in recs for n in ('cf32', 'cf64')
+             if r.quantum == 0 and r.n*sample_formats[n].size == os.path.getsize(r.path)}
     return source.note(f'samples are read as {" and ".join(sorted(kinds))}')
 
 # %% ../../nbs/io/48_recording_sets.ipynb #69a8c478
@@ -135,16 +145,21 @@ def read_powder(
         station,size = _powder_station(facts := _powder_facts(p)),os.path.getsize(p)
         if not station: without.append(p); continue
         kind,freq = _dict(facts.get('global')),_dicts(facts.get('captures'))[0]
-        if str(kind.get('core:datatype', 'cf32')).lower() not in ('cf32', 'cf32_le', 'complex64') or size % 8 or not size:
-            raise SignalFileError(p, f'{size:,} bytes declared as {kind.get("core:datatype")!r}.', field='core:datatype',
+        said = str(kind.get('core:datatype', 'cf32')).lower()
+        if said not in ('cf32', 'cf32_le', 'complex64') or size % 8 or not size:
+            raise SignalFileError(p, f'{size:,} bytes declared as {kind.get("core:datatype")!r}.',
+                                  field='core:datatype',
                                   remedy='the set has 32-bit floats, cf32: 8 bytes a sample.')
         centre = _number(freq.get('core:center_frequency')) or _number(freq.get('core:frequency'))
-        recs.append(RawRecording(p, fmt, size//8, p.relative_to(root).as_posix(), center_freq=centre,
+        recs.append(RawRecording(p, fmt, size//8, p.relative_to(root).as_posix(),
+                                 center_freq=centre,
                                  sample_rate=_number(kind.get('core:sample_rate'))))
         labels.append(station)
     names = choose_classes(path, sorted(set(labels)), classes, 'station')
     kept = [i for i,l in enumerate(labels) if l in names]
-    if not kept: raise SignalFileError(path, 'holds no .bin file with a station in the .json beside it.', field='core:location',
+    if not kept: raise SignalFileError(path,
+                                       'holds no .bin file with a station in the .json beside it.',
+                                       field='core:location',
                                        remedy='the station stands at annotations → transmitter → core:location.')
     source = cut_windows([recs[i] for i in kept], [labels[i] for i in kept], path=path, **kwargs)
     if without: source.note(f'{len(without)} .bin files without a station are left out: {without[0].name}, …')
@@ -162,9 +177,11 @@ def _tim_recording(path, name):
     for order,suffix in (('<', ''), ('>', '_be')):
         kind,n = head.view(f'{order}i4').tolist() if len(head) == 2 else (0, 0)
         if kind == 2 and n > 0 and size == 8 + 8*n:
-            return RawRecording(path, sample_formats[f'cf32{suffix}'], n, name, first_byte=8, sample_rate=1.)
+            return RawRecording(path, sample_formats[f'cf32{suffix}'], n, name, first_byte=8,
+                                sample_rate=1.)
     if size % 8 or not size:
-        raise SignalFileError(path, f'{size:,} bytes are no whole number of complex samples, with or without a head.',
+        raise SignalFileError(path,
+                              f'{size:,} bytes are no whole number of complex samples, with or without a head.',
                               remedy='copy it again.')
     return RawRecording(path, sample_formats['cf32'], size//8, name, sample_rate=1.)
 
@@ -174,16 +191,19 @@ def _read_record(path, root, record):
     if record is None:
         near = sorted({p for d in (root, root.parent) for p in d.glob('signal_record*.txt')})
         if len(near) > 1:
-            raise SignalFileError(path, f'several records: {", ".join(p.name for p in near[:5])}.', field='record', remedy='name one: record=….')
+            raise SignalFileError(path, f'several records: {", ".join(p.name for p in near[:5])}.',
+                                  field='record', remedy='name one: record=….')
         if not near: return None
         record = near[0]
     try: t = pd.read_csv(record, sep=r'\s+', header=None, names=_record_fields, dtype=str)
     except (ValueError, OSError) as e:
-        raise SignalFileError(record, 'is no table of nine columns.', field='record', remedy='get the record of the set.') from e
+        raise SignalFileError(record, 'is no table of nine columns.', field='record',
+                              remedy='get the record of the set.') from e
     for k in _record_fields:
         if k != 'modulation': t[k] = pd.to_numeric(t[k], errors='coerce')
     if t.empty or t.isna().any(axis=None) or t['id'].duplicated().any():
-        raise SignalFileError(record, 'a line has no nine fields, or a number occurs twice.', field='record',
+        raise SignalFileError(record, 'a line has no nine fields, or a number occurs twice.',
+                              field='record',
                               remedy='a line is: id modulation T0 cfo excess-bandwidth up down snr n0.')
     return t.set_index(t['id'].astype(np.int64))
 
@@ -201,13 +221,15 @@ def read_cspb(
 ) -> SignalSource:
     "CSPB.ML.2018R2 and kin: signal_<i>.tim with a record in text; rates are relative to sampling"
     found,path = _files(path, _tim_name),Path(path)
-    if not found: raise SignalFileError(path, 'holds no signal_<i>.tim.', remedy='name the folder of the set.')
+    if not found: raise SignalFileError(path, 'holds no signal_<i>.tim.',
+                                        remedy='name the folder of the set.')
     root = path if path.is_dir() else path.parent
     found = sorted((int(m[1]), p) for m,p in found)
     table = _read_record(path, root, record)
     if table is not None:
         if lost := [i for i,_ in found if i not in table.index]:
-            raise SignalFileError(path, f'{len(lost)} signals have no line in the record, such as {lost[0]}.', field='record', remedy='name the record of this set.')
+            raise SignalFileError(path,
+                                  f'{len(lost)} signals have no line in the record, such as {lost[0]}.', field='record', remedy='name the record of this set.')
         names = choose_classes(path, sorted({table['modulation'][i] for i,_ in found}), classes)
         found = [(i, p) for i,p in found if table['modulation'][i] in names]
     recs = [_tim_recording(p, p.relative_to(root).as_posix()) for _,p in found]
@@ -224,4 +246,5 @@ def _whole_signals(recs, labels, meta, path, names):
     "A row for each recording."
     n = len(recs)
     y = None if labels is None else np.array([names.index(l) for l in labels])
-    return RecordingSource(recs, np.arange(n), np.zeros(n, int), [r.n for r in recs], max(r.n for r in recs), y, names, None, meta, path)
+    return RecordingSource(recs, np.arange(n), np.zeros(n, int), [r.n for r in recs],
+                           max(r.n for r in recs), y, names, None, meta, path)
