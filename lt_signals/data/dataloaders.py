@@ -6,7 +6,7 @@
 __all__ = ['SourceConfig', 'LoaderConfig', 'DataConfig', 'join_stores', 'open_store', 'make_split', 'SignalDataLoaders',
            'default_augment', 'build_dataloaders']
 
-# %% ../../nbs/data/12_dataloaders.ipynb #d06fe527
+# %% ../../nbs/data/12_dataloaders.ipynb #5af58573
 import os, warnings
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,7 +20,9 @@ from fastai.data.core import DataLoaders
 from fastai.torch_core import default_device
 
 from ..core.config import check_names, check_ranges, opt
+from ..core.counts import class_counts_of
 from ..core.errors import ConfigError, LTSError, SplitError
+from .confounding import as_values, confounding, held_rows
 from .loaders import resample, SignalDL
 from .longtail import make_long_tailed_indices
 from .split_record import split_record
@@ -52,6 +54,7 @@ class LoaderConfig:
     seed:Optional[int] = opt(None, 'seed of the split and of the synthetic set; null takes `seed`')
     group:Optional[str] = opt('auto', 'column of `meta` never split across parts; auto: the recording; null: none')
     stratify:Optional[str] = opt(None, 'column of `meta`: each class is split alike at each of its values')
+    hold_out:Dict[str, Any] = opt({}, "test on values that training never meets: '{receiver: [2]}'")
     imbalance_ratio:Optional[float] = opt(None, 'make the training part long-tailed, max/min count', low=1)
     in_memory:bool = opt(True, 'hold the whole set where it fits; false reads every batch from disk')
     augment:Optional[List[Any]] = opt(
@@ -133,7 +136,8 @@ def _groups_of_class(store, split, column):
 
 def _check_parts(store, cfg, split):
     "Refuse a split by recordings that leaves a part empty, though a share was asked for it."
-    asked = [('valid', cfg.val_ratio), ('test', 0 if 'part' in store.meta else cfg.test_ratio)]
+    given = 'part' in store.meta or cfg.hold_out
+    asked = [('valid', cfg.val_ratio), ('test', 0 if given else cfg.test_ratio)]
     empty = [p for p,share in asked if share > 0 and not len(getattr(split, p))]
     column = _group_column(store, cfg)
     if not empty or column is None: return
@@ -148,12 +152,13 @@ def _check_parts(store, cfg, split):
 # %% ../../nbs/data/12_dataloaders.ipynb #b9370d4y
 def make_split(
     store, # Any store
-    cfg:LoaderConfig, # Its ratios, `group`, `stratify`, `imbalance_ratio` and `seed` are used
+    cfg:LoaderConfig, # Its ratios, `group`, `stratify`, `hold_out`, `imbalance_ratio` and `seed` are used
 ) -> Split: # Indices of train, valid, test
     "Split a store as its `meta` or the configuration says, by its classes, whatever is learned."
     with warnings.catch_warnings(record=True) as told: # of classes; a part that is empty says it all
         warnings.simplefilter('always')
-        if 'part' in store.meta: split = _given_parts(store, cfg)
+        if cfg.hold_out: split = _held_out(store, cfg)
+        elif 'part' in store.meta: split = _given_parts(store, cfg)
         else: split = _split_rows(store, cfg, np.arange(len(store)), cfg.val_ratio, cfg.test_ratio)
     _check_parts(store, cfg, split)
     for w in told: warnings.warn(w.message, w.category, stacklevel=2)
@@ -182,6 +187,38 @@ def _given_parts(store, cfg):
     if not len(s.train): raise SplitError('`meta` column `part` has no train')
     if len(s.valid) or cfg.val_ratio == 0: return s
     return _split_rows(store, cfg, s.train, cfg.val_ratio, 0.)._replace(test=s.test)
+
+# %% ../../nbs/data/12_dataloaders.ipynb #15ee68e6
+def _held_out(store, cfg):
+    "The split whose test part has values that nothing else has."
+    seen, held = held_rows(store, cfg.hold_out)
+    if 'part' in store.meta:
+        s = _given_parts(store, cfg)
+        s = Split(s.train[seen[s.train]], s.valid[seen[s.valid]],
+                  s.test[held[s.test]] if len(s.test) else np.flatnonzero(held))
+    else:
+        s = _split_rows(store, cfg, np.flatnonzero(seen), cfg.val_ratio, 0.)
+        s = s._replace(test=np.flatnonzero(held))
+    if gone := [p for p in ('train', 'test') if not len(getattr(s, p))]:
+        raise SplitError(f'`hold_out` ({cfg.hold_out}) leaves nothing for {" and ".join(gone)}')
+    _tell_unseen(store, s)
+    return s
+
+def _tell_unseen(store, split):
+    "Warn about classes that are tested and never learned."
+    n = [class_counts_of(store.labels[i], store.n_classes) for i in (split.train, split.test)]
+    if new := [store.classes[k] for k in np.flatnonzero((n[0] == 0) & (n[1] > 0))]:
+        some = ', '.join(new[:6]) + (' …' if len(new) > 6 else '')
+        warnings.warn(f'{len(new)} of {store.n_classes} classes are in the held-out part alone and '
+                      f'cannot be learned: {some}')
+
+# %% ../../nbs/data/12_dataloaders.ipynb #7cfc91df
+def _held_facts(store, cfg):
+    "What a split record says of held-out values: which, and what of the class they tell."
+    if not cfg.hold_out: return {}
+    held = {k: [str(x) for x in as_values(v)] for k,v in cfg.hold_out.items()}
+    if store.is_multilabel: return dict(hold_out=held)
+    return dict(hold_out=held, confounding={k: confounding(store, k, v).record() for k,v in held.items()})
 
 # %% ../../nbs/data/12_dataloaders.ipynb #241e5bb0
 class SignalDataLoaders(DataLoaders):
@@ -260,7 +297,8 @@ def build_dataloaders(
               targets=default_targets(store) if targets is None else list(targets))
     others = [SignalDL(store, i, **kw) for i in split[1:]]
     train = _train_loader(store, split.train, sampler, kw)
-    facts = dict(group=_group_column(store, cfg), **dict(stratify=cfg.stratify) if cfg.stratify else {})
+    facts = dict(group=_group_column(store, cfg), **dict(stratify=cfg.stratify) if cfg.stratify else {},
+                 **_held_facts(store, cfg))
     return SignalDataLoaders(train, *others, device=device, store=store, split=split,
                              split_record=split_record(store.labels, split, cfg.seed, store.classes,
                                                        store.caution, **facts))

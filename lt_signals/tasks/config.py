@@ -185,7 +185,7 @@ def read_config(
 
 # %% ../../nbs/tasks/01_config.ipynb #174e95ca
 _source = ('path', 'format', 'options', 'path_test', 'val_ratio', 'test_ratio', 'group', 'stratify',
-           'imbalance_ratio') # Fields of the section `data` that say what the data are
+           'hold_out', 'imbalance_ratio') # Fields of the section `data` that say what the data are
 
 def data_fields(
     task:str, # A name of `tasks`
