@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['head_trainings', 'shared_sections', 'NewHead', 'ScaledHead', 'FasterHead', 'MaxNorm', 'BalancedWeights',
-           'shared_settings', 'Stage1', 'Stage2']
+           'LowRankBackbone', 'shared_settings', 'Stage1', 'Stage2']
 
 # %% ../../nbs/training/12_classifier_stages.ipynb #32c9bc5f
 from dataclasses import asdict, dataclass
@@ -22,6 +22,7 @@ from ..core.registry import Registry
 from ..models.classifiers import (find_classifier_layers, freeze_backbone_params,
                                            reinit_classifier_layers, swap_classifier)
 from ..models.heads import LearnableScale, require_linear
+from ..models.low_rank import add_low_rank, low_rank_layers, merge_low_rank
 from .schedules import schedules
 from .sections import (EarlyStoppingConfig, LossSection, SamplingConfig,
                                           SchedulerConfig, section_of, TrainingConfig)
@@ -156,6 +157,45 @@ class BalancedWeights(TrainAll):
         "The projection after each step."
         return [MaxNorm(n_classes, stage.max_norm)]
 
+# %% ../../nbs/training/12_classifier_stages.ipynb #lora0002
+@head_trainings.register('lora', source='arXiv:2106.09685')
+class LowRankBackbone(TrainAll):
+    "Freeze the backbone, learn additions of low rank and the head"
+    def __init__(self,
+        rank:int=8, # Rank of the additions
+        alpha:float=None, # Strength, as in `LowRank`
+    ):
+        self.rank, self.alpha = rank, alpha
+
+    @classmethod
+    def of(cls, stage):
+        "With rank and strength of the stage."
+        return cls(stage.rank, stage.alpha)
+
+    def keeps_statistics(self, stage):
+        "Whether BatchNorm keeps its statistics is a setting of the stage."
+        return stage.freeze_bn
+
+    def check_model(self,
+        model:nn.Module, # The model before anything runs
+    ):
+        "Refuse a network of recurrent layers alone."
+        low_rank_layers(model)
+
+    def prepare(self,
+        model:nn.Module, # Changed in place
+        n_classes:int, # Number of classes
+    ):
+        "Put the additions in."
+        add_low_rank(model, self.rank, self.alpha)
+
+    def finish(self,
+        model:nn.Module, # Changed in place
+        n_classes:int, # Number of classes
+    ):
+        "Make them part of the weights."
+        merge_low_rank(model)
+
 # %% ../../nbs/training/12_classifier_stages.ipynb #71e4a005
 def shared_settings(
     cfg, # Configuration of a run, with the sections `training`, `scheduler` and `early_stopping`
@@ -204,13 +244,15 @@ class Stage2(Training):
     sampler:str = opt('class_uniform', 'a name of the registry `samplers`')
     name:str = 'stage2' # Name in results and files
     mode:str = opt('crt', 'crt (a new head), lws (a factor per class), finetune (all, head '
-                          'faster) or maxnorm (the head, weights limited)')
-    freeze_bn:bool = opt(True, 'finetune: keep the statistics of BatchNorm')
+                          'faster), maxnorm (the head, weights limited) or lora (low rank)')
+    freeze_bn:bool = opt(True, 'finetune, lora: keep the statistics of BatchNorm')
     clf_lr_mult:float = opt(10., 'finetune: rate of the head over that of the backbone', low=0)
     shift_bn:bool = opt(False, 'crt, lws, maxnorm: let the statistics of BatchNorm follow the '
                                'batches of stage 2 (MiSLAS)')
     max_norm:float = opt(.1, 'maxnorm: longest weights, 0 (the least length after stage 1) to 1 '
                              '(the largest)', low=0, high=1)
+    rank:int = opt(8, 'lora: rank of what is added to each weight', low=1)
+    alpha:Optional[float] = opt(None, 'lora: strength of the addition; null is its rank', low=0)
     decay:Optional[float] = opt(None, 'weight decay of stage 2; null is that of `training`', low=0)
 
     def __post_init__(self):
@@ -222,7 +264,7 @@ class Stage2(Training):
     @property
     def way(self):
         "How the classifier is trained."
-        return head_trainings[self.mode]()
+        return head_trainings[self.mode].of(self)
 
     def check(self, plan):
         "Refuse a model with several classifiers, too."
@@ -233,7 +275,7 @@ class Stage2(Training):
 Stage2.sections = dict(shared_sections, stage2=section_of(
     Stage2, 'Classifier re-training on balanced batches (Kang et al. 2020, arXiv:1910.09217).',
     ['mode', 'epochs', 'lr', 'decay', 'loss', 'loss_options', 'sampler', 'sampler_options',
-     'freeze_bn', 'shift_bn', 'clf_lr_mult', 'max_norm'],
+     'freeze_bn', 'shift_bn', 'clf_lr_mult', 'max_norm', 'rank', 'alpha'],
     enabled=(bool, opt(True, 'run stage 2')),
     loss=(str, opt('CrossEntropy', 'a name of the registry `losses`'))))
 

@@ -234,4 +234,5 @@ class Stage:
 
 # %% ../../nbs/training/09_stages.ipynb #5b0e7a13
 stages = Registry('stage', [f'lt_signals.training.{m}' for m in
-                            ('classifier_stages', 'calibration_stage', 'generator_stage', 'test_shifts')])
+                            ('pretraining', 'classifier_stages', 'calibration_stage',
+                             'generator_stage', 'test_shifts')])

@@ -51,6 +51,13 @@ class TrainAll:
         "Say whether the running statistics of BatchNorm stay as they are."
         return False
 
+    @classmethod
+    def of(cls,
+        stage, # The stage, which may have settings for this way
+    ): # A way to train
+        "The way as a stage wants it."
+        return cls()
+
 # %% ../../nbs/training/11_training.ipynb #5b93bd06
 @patch
 def check(self:TrainAll,
@@ -58,6 +65,12 @@ def check(self:TrainAll,
     head:nn.Module, # The classifier
 ):
     "Raise a `ConfigError` for a head that cannot be trained so."
+
+@patch
+def check_model(self:TrainAll,
+    model:nn.Module, # The model before anything runs
+):
+    "Raise an `LTSError` for a model that cannot be trained so."
 
 # %% ../../nbs/training/11_training.ipynb #4fb0a7a9
 @patch
@@ -240,6 +253,7 @@ def check(self:Training, plan):
     self._check_views(loss)
     self._check_sampler(plan)
     self.way.check(self, head)
+    self.way.check_model(plan.learn.model)
     return plan.with_loss(self.name, loss, corrects_prior(class_loss(loss), head))
 
 # %% ../../nbs/training/11_training.ipynb #6c1f8b21
