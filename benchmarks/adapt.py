@@ -10,7 +10,7 @@ examples (square-root sampling, the settings of the first run). Scored on the sa
 Finished (data, seed, shots, method) are kept in the results file and not run again. Run:
   python benchmarks/adapt.py [--data synth rtl433] [--seeds 0 1 2] [--shots 1 5 10] [--out benchmarks/adapt.json]
 """
-import argparse, json, os, platform, shutil, tempfile, time, warnings
+import argparse, json, shutil, tempfile, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lt_signals.core.files import shared_data, write_atomically
+from lt_signals.core.files import shared_data
 from lt_signals.core.random import seed_stream, setup_seed
+from lt_signals.core.rows import machine_name, row_frame, Rows
 from lt_signals.data.dataloaders import build_dataloaders, LoaderConfig, make_split
 from lt_signals.evaluation.predictions import predict
 from lt_signals.io.readers import open_signals
@@ -89,19 +90,19 @@ def anew(run, new, shots, seed):
 
 
 def one(run, new, shots, seed, method, folder):
-    "Scores of one way, as fractions."
+    "Scores of one way, as fractions, and what else to keep."
     t = time.perf_counter()
-    if method == 'anew': return dict(anew(run, new, shots, seed), seconds=round(time.perf_counter() - t, 1))
+    if method == 'anew': return dict(scores=anew(run, new, shots, seed), seconds=round(time.perf_counter() - t, 1))
     way, _, replay = method.partition(', ')
     got = adapt_run(run.path, new, shots, way, replay=bool(replay), epochs=10, out_dir=folder, seed=seed, progress=False, device='cpu')
     a = json.loads(got.results.read_text())['adapted']
-    return dict(new=a['new']['after'], old=a['old']['after'], old_before=a['old']['before'], n_new=a['new']['n'], n_old=a['old']['n'],
-                new_classes=a['new_classes'], seconds=round(time.perf_counter() - t, 1))
+    scores = dict(new=a['new']['after'], old=a['old']['after'], old_before=a['old']['before'])
+    return dict(scores=scores, n_new=a['new']['n'], n_old=a['old']['n'], new_classes=a['new_classes'], seconds=round(time.perf_counter() - t, 1))
 
 
-def table(records):
+def table(rows):
     "Means over the seeds, percent; what the old classes lost is in points."
-    df = pd.DataFrame(records)
+    df = row_frame(rows)
     before = df.groupby(['data', 'seed']).old_before.first()
     df['lost'] = df.set_index(['data', 'seed']).index.map(before) - df.old
     return (100*df.groupby(['data', 'shots', 'method'], sort=False)[['new', 'old', 'lost']].mean()).round(1)
@@ -116,12 +117,10 @@ def main():
     p.add_argument('--threads', type=int, default=1, help='threads of torch')
     args = p.parse_args()
     torch.set_num_threads(args.threads)
-    out, machine = Path(args.out), f'{platform.machine()} CPU, {args.threads} thread(s)'
-    records = json.loads(out.read_text()) if out.exists() else []
+    rows = Rows(args.out, device=machine_name())
     for data in args.data:
         for seed in args.seeds:
-            todo = [(n, m) for n in args.shots for m in METHODS
-                    if not any((r['data'], r['seed'], r['shots'], r['method']) == (data, seed, n, m) for r in records)]
+            todo = [(n, m) for n in args.shots for m in METHODS if not rows.find(data, m, seed, shots=n)]
             if not todo: continue
             folder = Path(tempfile.mkdtemp())
             cfg, new = globals()[data](seed, folder)
@@ -129,12 +128,11 @@ def main():
             run = run_experiment(cfg, out_dir=str(folder), exp_name='first')
             print(f'{data} seed {seed}: first run in {time.perf_counter() - t:.0f} s', flush=True)
             for shots,method in todo:
-                got = one(run, new, shots, seed, method, folder)
-                records.append(dict(data=data, seed=seed, shots=shots, method=method, **got, machine=machine, torch=torch.__version__))
-                write_atomically(out, '[' + ',\n'.join(json.dumps(r, ensure_ascii=False) for r in records) + ']\n')
-                print(f'{data} seed {seed}, {shots} shots, {method}: new {got["new"]:.3f}, old {got["old"]:.3f}, {got["seconds"]} s', flush=True)
+                r = rows.add(data, method, seed, settings=dict(shots=shots), **one(run, new, shots, seed, method, folder))
+                got = r['scores']
+                print(f'{data} seed {seed}, {shots} shots, {method}: new {got["new"]:.3f}, old {got["old"]:.3f}, {r["seconds"]} s', flush=True)
             shutil.rmtree(folder)
-    if records: print(table(records).to_string())
+    if len(rows): print(table(rows).to_string())
 
 
 if __name__ == '__main__': main()

@@ -8,7 +8,7 @@ processor time (all threads together) on a CPU.
 Finished (network, tasks, seed) are kept in the results file and not run again. Run:
   python benchmarks/amc.py [--models MCLDNN DualViewNet ...] [--seeds 0] [--epochs 12] [--out benchmarks/amc.json]
 """
-import argparse, json, os, platform, time, warnings
+import argparse, os, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
@@ -16,7 +16,7 @@ import torch
 from fastai.callback.core import Callback
 
 from lt_signals.core.random import setup_seed
-from lt_signals.core.files import write_atomically
+from lt_signals.core.rows import machine_name, Rows
 from lt_signals.data.dataloaders import build_dataloaders
 from lt_signals.synth.frame_sets import synth_modulations
 from lt_signals.io.rml2018 import rml2018_classes
@@ -58,10 +58,9 @@ def run(name, tasks, seed, args):
     snr = torch.as_tensor(grid[1](store, dls.test.indices))
     res = AMCAnalyzer(grid[0].classes, grid[1].values).analyze(preds._replace(targets={**preds.targets, 'snr': snr}))
     recall = res['modulation'] and dict(zip(res['classes'], res['modulation']['recall_by_snr']))
-    return dict(model=name, tasks=tasks, seed=seed, parameters=count_parameters(learn.model.backbone), accuracy=res['accuracy'],
-                mae_db=res['snr'] and res['snr']['mae_db'], by_snr=res['by_snr'],
-                qam={k: recall[k] for k in ('64QAM', '256QAM')} if recall else None, best_epoch=fitted[0]['best_epoch'],
-                frames_per_s=round(speed.frames/speed.seconds, 1), seconds=round(speed.seconds, 1),
+    scores = dict(accuracy=res['accuracy'], mae_db=res['snr'] and res['snr']['mae_db'], by_snr=res['by_snr'],
+                  qam={k: recall[k] for k in ('64QAM', '256QAM')} if recall else None, frames_per_s=round(speed.frames/speed.seconds, 1))
+    return dict(scores=scores, parameters=count_parameters(learn.model.backbone), best_epoch=fitted[0]['best_epoch'], seconds=round(speed.seconds, 1),
                 n_train=len(dls.train.indices), n_test=len(dls.test.indices), length=args.length, epochs=args.epochs)
 
 
@@ -81,18 +80,15 @@ def main():
     p.add_argument('--threads', type=int, default=os.cpu_count())
     args = p.parse_args()
     torch.set_num_threads(args.threads)
-    out = Path(args.out)
-    machine = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'{platform.machine()} CPU, {args.threads} thread(s)'
-    records = json.loads(out.read_text()) if out.exists() else []
+    rows = Rows(args.out, device=machine_name(args.device))
     for seed in args.seeds:
         for name in args.models:
             for tasks in [TASKS] + [[t] for t in TASKS]*(name in args.alone):
-                if (name, tasks, seed) in [(r['model'], r['tasks'], r['seed']) for r in records]: continue
-                r = dict(run(name, tasks, seed, args), device=machine, torch=torch.__version__)
-                a = ' '.join(f'{k} {100*v:5.1f}' for k,v in r['accuracy'].items() if v is not None)
-                print(f'seed {seed} {name:12} {"+".join(tasks):15} {r["parameters"]:>9,} parameters  {a}  {r["frames_per_s"]:.0f} frames/s', flush=True)
-                records.append(r)
-                write_atomically(out, '[' + ',\n'.join(json.dumps(r, ensure_ascii=False) for r in records) + ']\n')
+                if rows.find('synth', name, seed, tasks=tasks): continue
+                r = rows.add('synth', name, seed, settings=dict(tasks=tasks), **run(name, tasks, seed, args))
+                a = ' '.join(f'{k} {100*v:5.1f}' for k,v in r['scores']['accuracy'].items() if v is not None)
+                print(f'seed {seed} {name:12} {"+".join(tasks):15} {r["parameters"]:>9,} parameters  {a}  '
+                      f'{r["scores"]["frames_per_s"]:.0f} frames/s', flush=True)
 
 
 if __name__ == '__main__': main()

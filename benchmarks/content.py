@@ -7,15 +7,14 @@ other cases try to break the default: one aircraft sends format 11 and the other
 Finished (case, rate, seed) are kept in the results file and not run again. Run:
   python benchmarks/content.py [--seeds 0 1 2 3 4] [--cases 'equal, preamble'] [--out benchmarks/content.json]
 """
-import argparse, json, os, platform, tempfile, time, warnings
-from pathlib import Path
+import argparse, tempfile, time, warnings
 
 warnings.simplefilter('ignore')
 import numpy as np
 import torch
 
-from lt_signals.core.files import write_atomically
 from lt_signals.core.random import setup_seed
+from lt_signals.core.rows import machine_name, Rows
 from lt_signals.data.dataloaders import build_dataloaders
 from lt_signals.data.splits import Split
 from lt_signals.evaluation.leakage import leak_check
@@ -46,7 +45,7 @@ def parts(labels, seed, n_train=250, n_valid=50):
 
 
 def run(case, seed, n_test=1000, epochs=8):
-    "A record of one network."
+    "Scores of one network, and what they are of."
     rate, part, how = CASES[case]
     with tempfile.TemporaryDirectory() as folder:
         write_aircraft(f'{folder}/two.cs16', n_messages=300 + n_test, sample_rate=rate, seed=seed, **how)
@@ -57,8 +56,8 @@ def run(case, seed, n_test=1000, epochs=8):
     with learn.no_bar(), learn.no_logging(): fit_stages(learn, [Stage1(epochs=epochs, lr=2e-3)], seed=seed)
     preds = predict(learn, learn.dls.test)
     right = float((preds.logits.argmax(1) == preds.targets).float().mean())
-    return dict(case=case, seed=seed, rate=rate, part=part, accuracy=right, n_test=len(split.test), decoded=len(store)/(600 + 2*n_test),
-                shape=list(store.sample_shape), bits_alone=bits.accuracy, leaks=bits.leaks, train_s=round(time.perf_counter() - t, 1))
+    scores = dict(accuracy=right, decoded=len(store)/(600 + 2*n_test), bits_alone=bits.accuracy, leaks=bits.leaks)
+    return dict(scores=scores, rate=rate, part=part, n_test=len(split.test), shape=list(store.sample_shape), seconds=round(time.perf_counter() - t, 1))
 
 
 if __name__ == '__main__':
@@ -68,11 +67,9 @@ if __name__ == '__main__':
     p.add_argument('--out', default='benchmarks/content.json')
     args = p.parse_args()
     torch.set_num_threads(1)
-    out = Path(args.out)
-    records = json.loads(out.read_text()) if out.exists() else []
+    rows = Rows(args.out, device=machine_name())
     for seed in args.seeds:
         for case in args.cases:
-            if any((r['case'], r['seed']) == (case, seed) for r in records): continue
-            records.append(run(case, seed) | dict(device=f'{platform.machine()} CPU, {torch.get_num_threads()} thread(s)', torch=torch.__version__))
-            write_atomically(out, json.dumps(records, indent=1))
-            print(f'{case} (seed {seed}): {100*records[-1]["accuracy"]:.1f} %', flush=True)
+            if rows.find('aircraft', case, seed): continue
+            r = rows.add('aircraft', case, seed, **run(case, seed))
+            print(f'{case} (seed {seed}): {100*r["scores"]["accuracy"]:.1f} %', flush=True)

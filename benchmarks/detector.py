@@ -12,7 +12,7 @@ Finished (data, labels, phase, seed) are kept in the results file and not run ag
   python benchmarks/detector.py [--labels 25 50 ...] [--phases siamese direct] [--seeds 0 1 2] [--out benchmarks/detector.json]
   python benchmarks/detector.py --recordings FOLDER --sample-rate 250e3 [--hold-out files sessions] --labels 25 100 500
 """
-import argparse, json, os, platform, time, warnings
+import argparse, os, time, warnings
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from lt_signals.core.random import seed_stream
-from lt_signals.core.files import write_atomically
+from lt_signals.core.rows import machine_name, Rows
 from lt_signals.views.crops import CropStore, energy_labels
 from lt_signals.views.streams import find_crops
 from lt_signals.synth.scene_crops import scene_crops
@@ -91,10 +91,10 @@ def latency(detector, x):
     return dict(one_ms=round(least(x[:1], 100), 3), each_of_256_ms=round(least(x[:256], 10)/256, 4))
 
 
-def run_seed(seed, args, hold_out, done):
-    "Yield a record for every number of labels and phase that has none yet."
+def run_seed(seed, args, hold_out, rows):
+    "Yield a row for every number of labels and phase that has none yet."
     data = f'{Path(args.recordings).name}, {hold_out} held out' if hold_out else 'scenes'
-    todo = [(n, p) for n in args.labels for p in args.phases if (data, n, p, seed) not in done]
+    todo = [(n, p) for n in args.labels for p in args.phases if not rows.find(data, p, seed, labels=n)]
     if not todo: return
     pool, test = halves(args, seed, hold_out)
     test_x, kind = test.take(np.arange(len(test))), test.meta.kind.to_numpy()
@@ -104,24 +104,25 @@ def run_seed(seed, args, hold_out, done):
         took = dict(seconds=round(time.perf_counter() - t, 1), cpu_seconds=round(time.process_time() - cpu, 1))
         scores, report = detector.evaluate(test), detector.report['phases'][phase]
         false = kind[(test.labels == 0) & (detector.score(test_x) >= detector.threshold)]
-        row = dict(data=data, labels=n, signals=int(labelled.class_counts[1]), phase=phase, seed=seed, **{k: round(v, 4) for k, v in scores.items()},
-                   false_alarms={str(k): int((false == k).sum()) for k in sorted(set(false))}, threshold=round(detector.threshold, 4),
-                   held_out=detector.report['held_out'], valid_f1=round(report['f1'], 4), epochs=len(report['history']),
-                   best_epoch=report['best_epoch'], **took, **latency(detector, test_x))
-        print(f'{data}, seed {seed} {n:5} labels {phase:8} F1 {100*row["f1"]:5.1f}  precision {100*row["precision"]:5.1f}  recall {100*row["recall"]:5.1f}  '
-              f'AP {100*row["average_precision"]:5.1f}   one crop {row["one_ms"]:.2f} ms   {row["seconds"]:.0f} s', flush=True)
-        yield row
+        scores = {k: round(v, 4) for k, v in scores.items()}
+        tested = {k: scores.pop(k) for k in ('n', 'n_signals')}
+        scores |= dict(false_alarms={str(k): int((false == k).sum()) for k in sorted(set(false))}, valid_f1=round(report['f1'], 4), **latency(detector, test_x))
+        print(f'{data}, seed {seed} {n:5} labels {phase:8} F1 {100*scores["f1"]:5.1f}  precision {100*scores["precision"]:5.1f}  '
+              f'recall {100*scores["recall"]:5.1f}  AP {100*scores["average_precision"]:5.1f}   one crop {scores["one_ms"]:.2f} ms   {took["seconds"]:.0f} s', flush=True)
+        yield dict(data=data, method=phase, seed=seed, settings=dict(labels=n), scores=scores, signals=int(labelled.class_counts[1]), **tested,
+                   threshold=round(detector.threshold, 4), held_out=detector.report['held_out'], epochs=len(report['history']),
+                   best_epoch=report['best_epoch'], **took)
 
 
-def table(records):
+def table(rows):
     "Mean F1 (and its spread) by number of labels and phase, and the latencies side by side."
     lines = ['| crops | labels | ' + ' | '.join(f'{p}: F1 | one crop, ms | each of 256, ms' for p in ('siamese', 'direct')) + ' |', '|---|---:|' + '---:|'*6]
-    for data, n in sorted({(r['data'], r['labels']) for r in records}):
+    for data, n in sorted({(r['data'], r['settings']['labels']) for r in rows}):
         cells = []
         for p in ('siamese', 'direct'):
-            rows = [r for r in records if (r['data'], r['labels'], r['phase']) == (data, n, p)]
-            f1 = [100*r['f1'] for r in rows]
-            cells += [f'{np.mean(f1):.1f} ± {np.std(f1):.1f}', *(f'{np.mean([r[k] for r in rows]):.3g}' for k in ('one_ms', 'each_of_256_ms'))] if rows else ['–']*3
+            mine = [r['scores'] for r in rows if (r['data'], r['settings']['labels'], r['method']) == (data, n, p)]
+            f1 = [100*r['f1'] for r in mine]
+            cells += [f'{np.mean(f1):.1f} ± {np.std(f1):.1f}', *(f'{np.mean([r[k] for r in mine]):.3g}' for k in ('one_ms', 'each_of_256_ms'))] if mine else ['–']*3
         lines.append(f'| {data} | {n} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
@@ -140,16 +141,11 @@ def main():
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--threads', type=int, default=os.cpu_count())
     args = p.parse_args()
-    out = Path(args.out)
     torch.set_num_threads(args.threads)
-    name = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'{platform.machine()} CPU, {args.threads} thread(s)'
-    records = json.loads(out.read_text()) if out.exists() else []
+    rows = Rows(args.out, device=machine_name(args.device))
     for seed, hold_out in product(args.seeds, args.hold_out if args.recordings else [None]):
-        done = {tuple(r[k] for k in ('data', 'labels', 'phase', 'seed')) for r in records}
-        for r in run_seed(seed, args, hold_out, done):
-            records.append(dict(r, device=name, torch=torch.__version__))
-            write_atomically(out, '[' + ',\n'.join(json.dumps(r) for r in records) + ']\n')
-    print(table(records))
+        for r in run_seed(seed, args, hold_out, rows): rows.add(**r)
+    print(table(rows))
 
 
 if __name__ == '__main__': main()

@@ -15,7 +15,7 @@ validation. One generator a seed is trained on the training messages alone; the 
 Finished seeds are kept in the results file and not run again. Run:
   python benchmarks/diffusion.py [--seeds 0 1 2] [--methods none oversampling ...] [--out benchmarks/diffusion.json]
 """
-import argparse, json, os, platform, time, warnings
+import argparse, os, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from lt_signals.core.random import setup_seed
-from lt_signals.core.files import write_atomically
+from lt_signals.core.rows import machine_name, Rows
 from lt_signals.io.signal_store import SignalStore
 from lt_signals.data.dataloaders import build_dataloaders
 from lt_signals.synth.emitters import synth_emitters
@@ -62,14 +62,14 @@ def train_generator(store, seed, classifier, epochs):
     x, y = augment.draw(2*augment.plan(dls.class_counts), seed)
     (kept, table), (every, _) = (augment.select(x, y, dls.train, m) for m in (classifier, None))
     made = dict(kept=(x[kept], y[kept]), unfiltered=(x[every], y[every]))
-    seconds = dict(train=round(trained - start, 1), generate=round(time.perf_counter() - trained, 1))
+    took = dict(train=round(trained - start, 1), generate=round(time.perf_counter() - trained, 1))
     real, rare = dls.split.test, np.flatnonzero(np.array(COUNTS) < 20)
     real = store.take(real[np.isin(store.labels[real], rare)])
     likeness = {k: two_sample(real, o[0], seed).to_dict('index') for k, o in made.items() if len(o[0]) >= 10}
     half = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
     likeness['real against real'] = two_sample(real[half[::2]], real[half[1::2]], seed).to_dict('index')
-    record = dict(method='generator', seed=seed, epochs=epochs, best_epoch=best, valid_loss=history[best]['valid_loss'],
-                  filter=table.to_dict('index'), likeness=likeness, seconds=seconds)
+    scores = dict(valid_loss=history[best]['valid_loss'], filter=table.to_dict('index'), likeness=likeness)
+    record = dict(method='generator', seed=seed, scores=scores, epochs=epochs, best_epoch=best, took=took, seconds=round(sum(took.values()), 1))
     return made, record
 
 
@@ -87,7 +87,7 @@ def train_classifier(store, seed, method, made, epochs):
     with learn.no_bar(), learn.no_logging(): res, = fit_stages(learn, [stage], seed=seed, analyzer=analyzer)
     row = summary_row(res['test'])
     print(f'seed {seed} {method:13}' + ' '.join(f'{k} {100*(v or 0):5.1f}' for k, v in row.items()), flush=True)
-    return learn, dict(method=method, seed=seed, test=row, valid=summary_row(res['valid']), best_epoch=res['best_epoch'],
+    return learn, dict(method=method, seed=seed, scores=dict(test=row, valid=summary_row(res['valid'])), best_epoch=res['best_epoch'],
                        generated=0 if which is None else len(made[which][0]), seconds=round(time.perf_counter() - start, 1))
 
 
@@ -99,7 +99,7 @@ def run_seed(seed, methods, args):
     generated = None
     if any(METHODS[m][2] for m in methods):
         generated, facts = train_generator(store, seed, assessor.model, args.generator_epochs)
-        print(f'seed {seed} generator, kept {sum(r["kept"] for r in facts["filter"].values())}', facts['seconds'], flush=True)
+        print(f'seed {seed} generator, kept {sum(r["kept"] for r in facts["scores"]["filter"].values())}', facts['took'], flush=True)
         records.append(facts)
     for m in methods:
         records.append(rec if m == 'oversampling' else train_classifier(store, seed, m, generated, args.epochs)[1])
@@ -117,15 +117,13 @@ def main():
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--threads', type=int, default=os.cpu_count())
     args = p.parse_args()
-    DEVICE, out = args.device, Path(args.out)
+    DEVICE = args.device
     torch.set_num_threads(args.threads)
-    name = torch.cuda.get_device_name() if DEVICE.startswith('cuda') else f'{platform.machine()} CPU, {args.threads} thread(s)'
-    records = json.loads(out.read_text()) if out.exists() else []
+    rows = Rows(args.out, device=machine_name(DEVICE))
     for seed in args.seeds:
-        todo = [m for m in args.methods if (m, seed) not in {(r['method'], r['seed']) for r in records}]
+        todo = [m for m in args.methods if not rows.find('synth', m, seed)]
         if not todo: continue
-        records += [dict(r, device=name, torch=torch.__version__) for r in run_seed(seed, todo, args)]
-        write_atomically(out, '[' + ',\n'.join(json.dumps(r, ensure_ascii=False) for r in records) + ']\n')
+        for r in run_seed(seed, todo, args): rows.add('synth', **r)
 
 
 if __name__ == '__main__': main()

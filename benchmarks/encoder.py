@@ -12,7 +12,7 @@ with at least three files, of windows and of files (mean log-probability of thei
 Finished (shots, seed, way) are kept in the results file and not run again. The recordings are found through LTS_DATA or in ../shared/data. Run:
   python benchmarks/encoder.py [--encoder iq_encoder] [--shots 5] [--seeds 0 1 2] [--steps 120] [--out benchmarks/encoder.json]
 """
-import argparse, json, time, warnings
+import argparse, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from lt_signals.core.device import evaluating
-from lt_signals.core.files import shared_data, write_atomically
+from lt_signals.core.files import shared_data
 from lt_signals.core.random import seed_stream, setup_seed
+from lt_signals.core.rows import machine_name, Rows
 from lt_signals.data.dataloaders import build_dataloaders
 from lt_signals.data.splits import Split
 from lt_signals.evaluation.predictions import predict
@@ -114,22 +115,20 @@ def main():
     store = open_signals(folder, window=4096, hop=2048, range_db=5., sample_rate=250e3, max_windows_per_capture=48,
                          normalize='rms', in_memory=True)
     encoder = load_encoder(args.encoder) if any(w.startswith('encoder') for w in args.ways) else None
-    out = Path(args.out)
-    records = json.loads(out.read_text()) if out.exists() else []
+    rows = Rows(args.out, device=machine_name())
     for n in args.shots:
         for seed in args.seeds:
             split = hold_out(store, seed)
             shots = draw_shots(store, np.concatenate(split[:2]), n, seed)
             for way in args.ways:
-                if (n, seed, way) in [(r['shots'], r['seed'], r['way']) for r in records]: continue
+                if rows.find('rtl433', way, seed, shots=n): continue
                 t = time.perf_counter()
                 window, file, _ = scores(run(way, store, shots, split.test, seed, args, encoder), store, split.test)
-                records.append(dict(shots=n, seed=seed, way=way, window=round(float(window), 4), file=round(float(file), 4),
-                                    steps=args.steps, train=len(shots), test=len(split.test)))
+                rows.add('rtl433', way, seed, dict(window=round(float(window), 4), file=round(float(file), 4)), dict(shots=n),
+                         steps=args.steps, train=len(shots), test=len(split.test), seconds=round(time.perf_counter() - t, 1))
                 print(f'{n} shots, seed {seed}  {way:16} windows {window:.3f}  files {file:.3f}  {time.perf_counter() - t:.0f} s', flush=True)
-                write_atomically(out, '[' + ',\n'.join(json.dumps(r) for r in records) + ']\n')
         for way in args.ways:
-            r = np.array([(r['window'], r['file']) for r in records if (r['shots'], r['way']) == (n, way)])
+            r = np.array([(r['scores']['window'], r['scores']['file']) for r in rows if (r['settings']['shots'], r['method']) == (n, way)])
             (w, f), (dw, df) = r.mean(0), r.std(0)
             print(f'{n} shots  {way:16} windows {w:.3f} ± {dw:.3f}  files {f:.3f} ± {df:.3f}')
 

@@ -3,13 +3,14 @@
     python benchmarks/export.py [model …]      writes benchmarks/export.json, a row for each model and form; given models replace their rows
 
 Networks are small (the `example` of the registry), untrained, in evaluation mode; signals have a length that is no power of two. What the page says of speed was measured on one thread of a CPU."""
-import json, sys, tempfile, time
+import sys, tempfile, time
 from pathlib import Path
 
 import numpy as np
 import onnxruntime, torch
 from torch import nn
 
+from lt_signals.core.rows import machine_name, package_versions, Rows
 from lt_signals.models.base import create_model, models
 from lt_signals.models.layers import count_parameters
 from lt_signals.runs.export import RawNetwork, tolerance, trial_samples, write_onnx, write_program
@@ -47,37 +48,34 @@ def fastest(f, n=9):
 
 
 def row(name, form, write, net, shape):
-    "What came of one model and one form."
-    x, facts = trial_samples(shape), dict(model=name, form=form, shape=list(shape))
+    "What came of one model and one form: a row."
+    x, facts = trial_samples(shape), dict(data='example', method=name, seed=0, settings=dict(form=form), shape=list(shape))
     with tempfile.TemporaryDirectory() as tmp, torch.no_grad():
         path, start = Path(tmp)/f'model{form}', time.perf_counter()
         try: d = write(net, x, path, {})
         except Exception as e:
             why = next((s for s in str(e).splitlines() if s.strip()), type(e).__name__)
-            return dict(facts, exports=False, why=why[:200])
-        facts.update(exports=d <= tolerance, difference=d, seconds=round(time.perf_counter() - start, 1),
-                     bytes=path.stat().st_size, parameters=count_parameters(net))
+            return dict(facts, scores=dict(exports=False), why=why[:200])
+        scores = dict(exports=d <= tolerance, difference=d, bytes=path.stat().st_size)
+        facts.update(scores=scores, seconds=round(time.perf_counter() - start, 1), parameters=count_parameters(net))
         if form == '.onnx':
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             file = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
-            facts.update(ms_torch=1e3*fastest(lambda: net(x)), ms_onnx=1e3*fastest(lambda: file.run(None, {'samples': x.numpy()})))
+            scores.update(ms_torch=1e3*fastest(lambda: net(x)), ms_onnx=1e3*fastest(lambda: file.run(None, {'samples': x.numpy()})))
     return facts
 
 
 def main(names):
-    "Try the models, and write the table after each."
+    "Try the models, and write a row after each."
     torch.set_num_threads(1)
-    rows = json.loads(place.read_text()) if place.exists() and names else []
+    rows = Rows(place, device=machine_name())
+    rows.facts['versions'] |= package_versions(['onnxruntime'])
     for name in names or list(models):
         net, shape = network(name)
-        rows = [r for r in rows if r['model'] != name]
         for form,write in (('.pt2', write_program), ('.onnx', write_onnx)):
-            rows.append(dict(row(name, form, write, net, shape), torch=torch.__version__, onnxruntime=onnxruntime.__version__))
-            print({k: v for k,v in rows[-1].items() if k not in ('torch', 'onnxruntime')}, flush=True)
-        order = {k: i for i,k in enumerate(models)}
-        rows.sort(key=lambda r: order[r['model']])
-        place.write_text(json.dumps(rows, indent=1) + '\n')
+            r = rows.add(**row(name, form, write, net, shape))
+            print(name, form, r['scores'], f'{r.get("seconds", 0)} s', flush=True)
 
 
 if __name__ == '__main__': main(sys.argv[1:])

@@ -10,15 +10,15 @@ forward, uniform and backward tests too (`shifts`), experts also with shares lea
 Finished (data, method, seed) are kept in the results file and not run again. Run:
   python benchmarks/longtail.py [--data synth rtl433] [--seeds 0 1 2] [--methods CE LA ... | --set classic|new|all] [--out FILE]
 """
-import argparse, json, os, platform, time, warnings
+import argparse, os, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
 import torch
 
 from lt_signals.core.random import setup_seed
-from lt_signals.core.files import write_atomically
 from lt_signals.core.files import shared_data
+from lt_signals.core.rows import machine_name, Rows
 from lt_signals.io.signal_store import SignalStore
 from lt_signals.io.readers import open_signals
 from lt_signals.data.dataloaders import build_dataloaders
@@ -116,15 +116,15 @@ def run_method(name, learn, stages, prior=None, **facts):
     print(f'{facts["data"]} seed {facts["seed"]} {name:17} ' + ' '.join(f'{k} {100*(v or 0):5.1f}' for k, v in row.items())
           + f'   {seconds:.0f} s', flush=True)
     scores = {k: stage['test']['overall'][k] for k in ('macro_recall', 'macro_f1')}
-    rec = dict(method=name, **facts, test=row, valid=summary_row(stage['valid']), scores=scores, ece=stage['calibration']['ece'],
-               ece_of={k: v['ece'] for k, v in stage['calibration']['scores'].items()},
-               tau=stage.get('tau'), best_epoch=stage['best_epoch'], seconds=round(seconds, 1), shifts=shifted['shifts'])
+    scores |= dict(test=row, valid=summary_row(stage['valid']), ece=stage['calibration']['ece'], shifts=shifted['shifts'],
+                   ece_of={k: v['ece'] for k, v in stage['calibration']['scores'].items()})
+    rec = dict(method=name, **facts, scores=scores, tau=stage.get('tau'), best_epoch=stage['best_epoch'], seconds=round(seconds, 1))
     return rec, stage['prior']
 
 
 def run_seed(data, seed, methods, done):
-    "Yield a record for every method that has none yet."
-    todo = [m for m in methods if (data, m, seed) not in done]
+    "Yield a row for every method that has none yet."
+    todo = [m for m in methods if m not in done]
     after = {base: [m for m in todo if m in AFTER and AFTER[m][0] == base] for base in SCRATCH}
     if todo: dls, net, settings, epochs = globals()[data](seed)
     for base in [m for m in SCRATCH if m in todo or after[m]]:
@@ -152,11 +152,6 @@ def run_seed(data, seed, methods, done):
             yield dict(rec, class_counts=counts)
 
 
-def key(r):
-    "What tells a record from the others."
-    return r['data'], r['method'], r['seed']
-
-
 def main():
     global DEVICE
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -169,16 +164,13 @@ def main():
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--threads', type=int, default=os.cpu_count())
     args = p.parse_args()
-    DEVICE, out = args.device, Path(args.out)
+    DEVICE = args.device
     torch.set_num_threads(args.threads)
-    name = torch.cuda.get_device_name() if DEVICE.startswith('cuda') else f'{platform.machine()} CPU, {args.threads} thread(s)'
-    records = json.loads(out.read_text()) if out.exists() else []
+    rows = Rows(args.out, device=machine_name(DEVICE))
     for data in args.data:
         for seed in args.seeds:
-            done = {key(r) for r in records if 'shifts' in r or not args.shifts}
-            for r in run_seed(data, seed, args.methods or SETS[args.chosen], done):
-                records = [o for o in records if key(o) != key(r)] + [dict(r, device=name, torch=torch.__version__)]
-                write_atomically(out, '[' + ',\n'.join(json.dumps(r, ensure_ascii=False) for r in records) + ']\n')
+            done = {r['method'] for r in rows if (r['data'], r['seed']) == (data, seed) and ('shifts' in r['scores'] or not args.shifts)}
+            for r in run_seed(data, seed, args.methods or SETS[args.chosen], done): rows.add(**r)
 
 
 if __name__ == '__main__': main()

@@ -18,7 +18,7 @@ Rows (data, loss, seed, score, variant, unknown) that are in the results file ar
 of it are missing. Run:
   python benchmarks/openset.py [--data synth rtl433] [--losses BalancedSoftmax] [--seeds 3 4 5] [--scores gen scale] [--out benchmarks/openset.json]
 """
-import argparse, json, os, platform, time, warnings
+import argparse, os, time, warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +28,8 @@ import pandas as pd
 import torch
 
 from lt_signals.core.random import setup_seed
-from lt_signals.core.files import write_atomically
 from lt_signals.core.files import shared_data
+from lt_signals.core.rows import flat_row, machine_name, Rows
 from lt_signals.io.signal_store import SignalStore
 from lt_signals.io.readers import open_signals
 from lt_signals.data.dataloaders import build_dataloaders
@@ -103,14 +103,14 @@ def tuned(score, known, valid, other):
 
 
 def run_seed(data, loss, seed, scores, done):
-    "Train once; a record for every score, variant and kind of unknown that is not `done`, and one of the calibration."
+    "Train once; a row for every score, variant and kind of unknown that is not `done`, and one of the calibration."
     split, dls, net, settings = globals()[data](seed)
     setup_seed(seed)
     learn = classifier_learner(dls, net, loss)
     learn.model.to(DEVICE)
     t = time.perf_counter()
     with learn.no_bar(), learn.no_logging(): fit_stages(learn, [Stage1(**settings)], seed=seed)
-    facts = dict(data=data, loss=loss, seed=seed, train_s=round(time.perf_counter() - t, 1), **split.facts())
+    facts = dict(train_s=round(time.perf_counter() - t, 1), **split.facts())
     known, valid = reference_evidence(learn, dls), collect_evidence(learn, dls.valid)
     stores = dict(near=split.unknown, far=far(dls))
     test = collect_evidence(learn, dls.test)
@@ -119,7 +119,7 @@ def run_seed(data, loss, seed, scores, done):
     heat = temperature_effect(*(Predictions(e.logits, e.labels) for e in (valid, test)), class_groups(counts))
     confidence = float((unknown['near'].logits/heat['temperature']).softmax(1).amax(1).mean())
     if ('calibration', '', 'near') not in done:
-        yield dict(facts, score='calibration', class_counts=counts, **heat, confidence_on_unknown=confidence)
+        yield dict(method='calibration', settings=dict(loss=loss), scores=dict(heat, confidence_on_unknown=confidence), class_counts=counts, **facts)
     others = np.isin(split.names, split.classes[::3])  # every third class that was kept out chooses the settings
     unseen = dict(near=part_of(unknown['near'], ~others), far=unknown['far'])
     variants = dict(plain=(0., 'none', False), **{'class': (0., 'class', True)})
@@ -135,23 +135,26 @@ def run_seed(data, loss, seed, scores, done):
                 whole = k == 'near' and name != 'tuned'  # all classes that were kept out, where none has chosen anything
                 res = evaluate_rejection(r, test, counts, unknown[k] if whole else unseen[k], split if whole else None)
                 same = evaluate_rejection(r, test, counts, unseen[k])['auroc'] if whole else res['auroc']  # of the classes that choose nothing
-                yield dict(data=data, loss=loss, seed=seed, score=score, variant=name, unknown_kind=k, options=options, auroc_unseen=same,
-                           seconds=round(time.perf_counter() - t, 2), **{n: res[n] for n in KEPT if n in res})
+                yield dict(method=score, settings=dict(loss=loss, variant=name, unknown_kind=k), options=options, seconds=round(time.perf_counter() - t, 2),
+                           scores=dict(auroc_unseen=same, **{n: res[n] for n in KEPT if n in res}))
 
 
-def key(r): return r['data'], r['loss'], r['seed'], r['score'], r.get('variant', ''), r.get('unknown_kind', 'near')
+def key(r):
+    "Score, variant and kind of unknown signals of a row."
+    return r['method'], r['settings'].get('variant', ''), r['settings'].get('unknown_kind', 'near')
 
 
 def table(records):
     "Means over the seeds, percent."
-    rows = [dict(r, unknown_kind=r.get('unknown_kind', 'near'), **{f'rejected {k}': v for k, v in r['false_rejection'].items()},
+    rows = [dict(r, **{f'rejected {k}': v for k, v in r['false_rejection'].items()},
                  **{f'share {k}': v for k, v in ((r.get('recordings') or {}).get('window_share') or {}).items()},
-                 **{f'file {k}': (r.get('recordings') or {}).get(k) for k in ('auroc', 'unknown_rejected')}) for r in records if r['score'] != 'calibration']
+                 **{f'file {k}': (r.get('recordings') or {}).get(k) for k in ('auroc', 'unknown_rejected')})
+            for r in map(flat_row, records) if r['method'] != 'calibration']
     df = pd.DataFrame(rows)
     cols = ['auroc', 'aupr_out', 'aupr_in', 'fpr95_in', 'oscr', 'macro_f1', 'unknown_rejected', 'rejected all', 'rejected many', 'rejected medium', 'rejected few',
             'share all', 'share many', 'share few', 'file auroc', 'file unknown_rejected']
     cols = [c for c in cols if c in df]
-    df = df.groupby(['data', 'loss', 'variant', 'unknown_kind', 'score'])[cols].mean()*100
+    df = df.groupby(['data', 'loss', 'variant', 'unknown_kind', 'method'])[cols].mean()*100
     return df.assign(tail_over_head=df['rejected few']/df['rejected many']).round(2)
 
 
@@ -166,23 +169,20 @@ def main():
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--threads', type=int, default=os.cpu_count())
     args = p.parse_args()
-    DEVICE, out = args.device, Path(args.out)
+    DEVICE = args.device
     torch.set_num_threads(args.threads)
-    name = torch.cuda.get_device_name() if DEVICE.startswith('cuda') else f'{platform.machine()} CPU, {args.threads} thread(s)'
-    records = json.loads(out.read_text()) if out.exists() else []
+    rows = Rows(args.out, device=machine_name(DEVICE))
     scores = args.scores or list(open_scores.where(needs=None))
     for data in args.data:
         for loss in args.losses:
             for seed in args.seeds:
-                done = {key(r)[3:] for r in records if key(r)[:3] == (data, loss, seed)}
+                done = {key(r) for r in rows if (r['data'], r['seed'], r['settings']['loss']) == (data, seed, loss)}
                 names = {'plain', 'class'} | ({'prior', 'prior + class'} if loss == 'CrossEntropy' else set())
                 wanted = {(s, v, k) for s in scores for v in names | ({'tuned'} if s in GRIDS else set()) for k in ('near', 'far')}
                 if wanted <= done: continue
-                for r in run_seed(data, loss, seed, scores, done):
-                    records.append(dict(r, device=name, torch=torch.__version__))
-                    write_atomically(out, '[' + ',\n'.join(json.dumps(r, ensure_ascii=False) for r in records) + ']\n')
+                for r in run_seed(data, loss, seed, scores, done): rows.add(data, seed=seed, **r)
                 print(f'{data} {loss} seed {seed} is done', flush=True)
-    if records: print(table(records).to_string())
+    if len(rows): print(table(rows).to_string())
 
 
 if __name__ == '__main__': main()

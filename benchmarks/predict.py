@@ -12,13 +12,13 @@ Results go into the results file. Run:
   python benchmarks/predict.py [--minutes 1 10] [--run RUN] [--detector RUN] [--min_cells 20] [--threads 2] [--out benchmarks/predict.json]
 Runs are folders, or names of networks that ship; without --run and --detector, small ones are trained first (some minutes).
 """
-import argparse, json, os, platform, subprocess, sys, tempfile, time, warnings
+import argparse, json, os, subprocess, sys, tempfile, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
 import numpy as np
 
-from lt_signals.core.files import write_atomically
+from lt_signals.core.rows import machine_name, Rows
 
 WIDE, NARROW = 2.4e6, 250e3
 MB = 2**20
@@ -122,7 +122,7 @@ def plain_loop(run, n, threads):
 
 
 def rows_of(args, run, detector, tmp):
-    "A record for each way and length."
+    "A row for each way and length."
     for minutes in args.minutes:
         seconds = round(60*minutes)
         for way in args.ways:
@@ -133,18 +133,14 @@ def rows_of(args, run, detector, tmp):
             if way == 'boxes': job |= dict(detector=str(detector), finder=args.min_cells and dict(min_cells=args.min_cells))
             got = measure(job, file, tmp/'table.csv', args.threads)
             file.unlink()
-            row = dict(way=way, seconds_of_capture=seconds, rows=got['rows'], peak_mb=round(got['peak']/MB, 1), imports_mb=round(got['imports']/MB, 1),
-                       seconds=round(got['seconds'], 1), cpu_seconds=round(got['cpu_seconds'], 1),
-                       realtime=round(seconds/got['seconds'], 2), realtime_cpu=round(seconds/got['cpu_seconds'], 2))
-            if way == 'boxes': row['min_cells'] = args.min_cells
+            settings = dict(seconds_of_capture=seconds) | (dict(min_cells=args.min_cells) if way == 'boxes' else {})
+            scores = dict(rows=got['rows'], peak_mb=round(got['peak']/MB, 1), imports_mb=round(got['imports']/MB, 1), cpu_seconds=round(got['cpu_seconds'], 1),
+                          realtime=round(seconds/got['seconds'], 2), realtime_cpu=round(seconds/got['cpu_seconds'], 2))
             if way == 'windows':
                 loop = plain_loop(run, got['rows'], args.threads)
-                row |= dict(loop_cpu_seconds=round(loop['cpu_seconds'], 1), ratio=round(loop['cpu_seconds']/got['cpu_seconds'], 3))
-            print(row, flush=True)
-            yield row
-
-
-def key(row): return row['way'], row['seconds_of_capture'], row.get('min_cells')
+                scores |= dict(loop_cpu_seconds=round(loop['cpu_seconds'], 1), ratio=round(loop['cpu_seconds']/got['cpu_seconds'], 3))
+            print(way, settings, scores, flush=True)
+            yield dict(method=way, settings=settings, scores=scores, seconds=round(got['seconds'], 1))
 
 
 def main():
@@ -161,12 +157,9 @@ def main():
     import torch
     with tempfile.TemporaryDirectory(dir=args.tmp) as tmp:
         run, detector = (args.run, args.detector) if args.run and args.detector else train(Path(tmp))
-        about = dict(run=Path(run).name, device=f'{platform.machine()} CPU, {args.threads} thread(s)', torch=torch.__version__)
-        out, records = Path(args.out), []
-        if out.exists(): records = json.loads(out.read_text())
-        for row in rows_of(args, run, detector, Path(tmp)):
-            records = [r for r in records if key(r) != key(row)] + [row | about]
-            write_atomically(out, json.dumps(records, indent=1))
+        torch.set_num_threads(args.threads)
+        rows = Rows(args.out, run=Path(run).name, device=machine_name())
+        for r in rows_of(args, run, detector, Path(tmp)): rows.add('made captures', **r)
 
 
 if __name__ == '__main__': main()

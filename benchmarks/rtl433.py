@@ -1,61 +1,117 @@
-"""Recognise real 433 MHz devices: nearest neighbours, SpectrumEnvelopeNet, and both together, on the same held-out files.
+"""Recognise real 433 MHz devices as a user does: `lts_train` on files, then `lts_predict` on others; what noise is taken for; weak windows.
 
-No file is on both sides; sessions are, as most devices were recorded in one session only (`--by session` holds whole
-sessions out, where a class has several). Recall is the mean over classes with at least three files, by window and by file
-(mean log-probability of its windows). The recordings are found through LTS_DATA or in ../shared/data.
+A third of the files of each class is held out for the test, a tenth of the others watches the training; no file is on both sides. Recall is the
+mean over classes with at least three files. By file: one answer of the run for each held-out file (`by=recording`). By window: those that pass
+the gate, by how far they are below the strongest of their file: to 5 dB (`top`), 5 to 10 (`lower`), beyond (`faint`). `rejected`: share of the
+windows up to 5 dB below, of known devices, that the run calls unknown (accept=.95), and of the classes with many, medium and few training
+signals. `named_…`: share of 256 windows of noise, of each shape in `noise_shapes` and three levels, that get the name of a device. The noise is
+made with other seeds than the run's own.
 
-Run: python benchmarks/rtl433.py [--window 4096] [--seeds 0 1 2] [--by file] [--threads 1]
+`run`: windows down to 5 dB below the strongest train; `run, all levels`: down to 20 dB, and noise down to 0 dB is added to half of the others.
+`neighbours`: 5 nearest neighbours of spectrum, amplitudes and rhythm, on the same files. The recordings are found through LTS_DATA or in
+../shared/data. Rows (method, seed) that are in the results file are not computed again. Run:
+  python benchmarks/rtl433.py [--methods run neighbours] [--seeds 0 1 2 3 4] [--threads 1] [--out benchmarks/rtl433.json]
 """
-import argparse, os, platform, time, warnings
+import argparse, tempfile, time, warnings
+from pathlib import Path
 
+warnings.simplefilter('ignore')
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lt_signals.core.random import setup_seed, seed_stream
+from lt_signals.core.counts import class_groups
 from lt_signals.core.files import shared_data
+from lt_signals.core.rows import machine_name, Rows
+from lt_signals.evaluation.no_signal import make_noise, noise_shapes
+from lt_signals.evaluation.predictions import vote
 from lt_signals.io.readers import open_signals
-from lt_signals.data.dataloaders import build_dataloaders
-from lt_signals.data.splits import Split, stratified_split
-from lt_signals.evaluation.metrics import class_scores, class_tally
-from lt_signals.evaluation.predictions import group_labels, predict, vote
-from lt_signals.training.classifier_stages import Stage1
-from lt_signals.training.learner import classifier_learner
-from lt_signals.training.fit import fit_stages
+from lt_signals.runs.experiment import run_experiment
+from lt_signals.runs.prepare import run_loaders
+from lt_signals.runs.recognizer import Recognizer
+from lt_signals.tasks.config import make_run_config
 
-AUGMENT = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},
-           {'PhaseRotation': {}}, {'IQSwap': dict(p=.5)}, {'RandomAmplitude': dict(scale_range=(-6, 6), db=True, p=1.)},
-           {'RandomNoiseSNR': dict(snr_range=(5, 30), p=.5)}]
+WINDOW, RATE = 4096, 250e3
+LEVELS = dict(top=(0, 5), lower=(5, 10), faint=(10, np.inf))  # dB below the strongest window of a file
 
 
-def hold_out(store, seed, by='file', share=1/3):
-    "Test files (or sessions), drawn at random within each class, and a few windows of the others to watch the training by."
-    unit = store.meta['capture' if by == 'file' else 'group'].to_numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # a class with one file is in the training part only
-        _, _, test = stratified_split(group_labels(store.labels, unit), (1 - share, 0., share), seed=seed)
-    held = np.isin(unit, np.unique(unit)[test])
-    train = np.flatnonzero(~held)
-    watch = seed_stream(seed, 'watch').random(len(train)) < .05
-    return Split(train[~watch], train[watch], np.flatnonzero(held))
+def settings(seed, all_levels, out='experiments'):
+    "Fields of `lts_train`."
+    noise = (0, 30) if all_levels else (5, 30)
+    return {
+        'exp_name': 'rtl433', 'seed': seed, 'out_dir': out, 'progress': False, 'visualization.enabled': False,
+        'data.path': str(shared_data('rtl433')), 'data.val_ratio': .1, 'data.test_ratio': 1/3,
+        'data.options': dict(sample_rate=RATE, window=WINDOW, hop=WINDOW//2, range_db=20. if all_levels else 5.),
+        'data.augment': [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},
+                         {'PhaseRotation': {}}, {'IQSwap': dict(p=.5)}, {'RandomAmplitude': dict(scale_range=(-6, 6), db=True, p=1.)},
+                         {'RandomNoiseSNR': dict(snr_range=noise, p=.5)}],
+        'model.name': 'SpectrumEnvelopeNet', 'sampling.name': 'sqrt', 'stage2.enabled': False, 'openset.score': 'knn',
+        'training.epochs': 8, 'training.weight_decay': .02, 'training.label_smoothing': .05}
 
 
-def scores(probs, store, test):
-    "Macro recall of windows and of files, over the classes with at least three files."
-    y, file = store.labels[test], store.meta.capture.to_numpy()[test]
-    all_files = group_labels(store.labels, store.meta.capture.to_numpy())
-    scored = np.bincount(all_files, minlength=store.n_classes) >= 3
-    votes = vote(probs.clamp_min(1e-3), file)
+def recall(truth, guess, scored):
+    "Mean over the classes that are scored and there; None where none is."
+    right = pd.Series(np.asarray(truth) == np.asarray(guess)).groupby(np.asarray(truth)).mean()
+    right = right[[c for c in right.index if c in scored]]
+    return float(right.mean()) if len(right) else None
 
-    def recall(guess, truth):
-        tally = class_tally(torch.as_tensor(guess), torch.as_tensor(truth), store.n_classes).numpy()
-        return class_scores(*tally)[1][scored & (tally[1] > 0)].mean()
 
-    truth, guess = group_labels(y, file), votes.probs.argmax(1).numpy()
-    wrong = [f'{f} as {store.classes[g]}' for f, g, t in zip(votes.groups, guess, truth) if g != t and scored[t]]
-    return recall(probs.argmax(1), y), recall(guess, truth), wrong
+def by_level(truth, guess, below, scored):
+    "Recall of the windows at each distance below the strongest."
+    at = {k: (below >= low) & (below < high) for k, (low, high) in LEVELS.items()}
+    return {k: recall(truth[i], guess[i], scored) for k, i in at.items()}
+
+
+class Held:
+    "The held-out files of a seed, with windows of all levels."
+    def __init__(self, seed, all_levels):
+        self.cfg = make_run_config(settings(seed, all_levels))
+        dls, _ = run_loaders(self.cfg, torch.device('cpu'))
+        store, capture = dls.store, dls.store.meta['capture'].to_numpy()
+        self.dls, self.counts = dls, dict(zip(store.classes, dls.class_counts))
+        files = pd.Series(capture).groupby(store.labels).nunique()
+        self.scored = {store.classes[k] for k, n in files.items() if n >= 3}
+        label = dict(zip(capture, np.asarray(store.classes)[store.labels]))
+        self.files = {f: label[f] for f in np.unique(capture[dls.test.indices])}
+        self.store = open_signals(shared_data('rtl433'), sample_rate=RATE, window=WINDOW, hop=WINDOW//2)
+        at = self.store.meta['capture'].isin(self.files).to_numpy()
+        self.store = self.store.subset(np.flatnonzero(at))
+        self.capture = self.store.meta['capture'].to_numpy()
+        level = self.store.meta['level_db']
+        self.below = (level.groupby(self.capture).transform('max') - level).to_numpy()
+        self.truth = np.asarray(self.store.classes)[self.store.labels]
+
+
+def run(seed, all_levels, folder):
+    "Train by `lts_train`'s fields; ask the run what the held-out files are."
+    held = Held(seed, all_levels)
+    r = Recognizer.from_run(run_experiment(settings(seed, all_levels, str(folder))).path, 'cpu')
+    root = shared_data('rtl433')
+    paths = sorted({p for p in root.rglob('*') if p.relative_to(root).as_posix() in held.files or p.name in held.files})
+    said = pd.concat([r.predict(p, by='recording', sample_rate=RATE).assign(file=p.name) for p in paths], ignore_index=True)
+    truth = {Path(f).name: c for f, c in held.files.items()}
+    t = r.predict(held.store, by='window')
+    top = held.below < 5
+    group = dict(zip(held.counts, class_groups(held.counts.values())))
+    groups, no = np.array([str(group[c]) for c in held.truth]), t['unknown'].fillna(False).to_numpy(bool) & top
+    rejected = {f'rejected_{g}': float(no[top & (groups == g)].mean()) for g in ('many', 'medium', 'few') if (top & (groups == g)).any()}
+    said_no = said['unknown'].fillna(False).to_numpy(bool)
+    return dict(file=recall(said.file.map(truth), said['class'], held.scored), files_rejected=float(said_no.mean()),
+                **by_level(held.truth, t['class'].to_numpy(), held.below, held.scored),
+                rejected=float(no[top].mean()), **rejected, **noise_named(r, seed))
+
+
+def noise_named(r, seed):
+    "Share of windows of each shape of noise that get the name of a device."
+    res = {}
+    for shape in noise_shapes:
+        x = make_noise(shape, 256, WINDOW, 10_000 + seed)*np.resize([.001, .03, .5], 256)[:, None]
+        said = r.predict(x.astype(np.complex64), sample_rate=RATE)
+        res[f'named_{shape}'] = float((said['class'].ne('no signal') & ~said['unknown'].fillna(False).astype(bool)).mean())
+    return res
 
 
 def features(x):
@@ -72,66 +128,42 @@ def features(x):
                             np.log1p((on[:, 1:] != on[:, :-1]).sum(1)), np.log(rhythm + .01)])
 
 
-def neighbours(store, split, seed, args):
-    "5 nearest neighbours, weighted by distance."
-    f, train = features(store.take(np.arange(len(store)))), np.concatenate(split[:2])
-    knn = make_pipeline(StandardScaler(), KNeighborsClassifier(5, weights='distance'))
-    knn.fit(f[train], store.labels[train])
-    probs = torch.full((len(split.test), store.n_classes), 0.)
-    probs[:, knn.classes_] = torch.as_tensor(knn.predict_proba(f[split.test]), dtype=torch.float32)
-    return probs
+def neighbours(seed, folder):
+    "5 nearest neighbours, weighted by distance, of windows to 5 dB below; votes of these make the answer for a file."
+    held = Held(seed, False)
+    store, train = held.dls.store, np.concatenate([held.dls.train.indices, held.dls.valid.indices])
+    def of(s, i): return np.concatenate([features(s.take(j).cpu().as_subclass(torch.Tensor)) for j in np.array_split(i, len(i)//4096 + 1)])
+    knn = make_pipeline(StandardScaler(), KNeighborsClassifier(5, weights='distance')).fit(of(store, train), store.labels[train])
+    probs = torch.as_tensor(knn.predict_proba(of(held.store, np.arange(len(held.store)))))
+    names = np.asarray(store.classes)[knn.classes_]
+    top = held.below < 5
+    v = vote(probs[top].clamp_min(1e-3), held.capture[top])
+    truth = [held.files[f] for f in v.groups]
+    return dict(file=recall(truth, names[v.probs.argmax(1)], held.scored),
+                **by_level(held.truth, names[probs.argmax(1)], held.below, held.scored))
 
 
-def network(store, split, seed, args):
-    "SpectrumEnvelopeNet with augmentation, sqrt sampling and smoothed labels."
-    setup_seed(seed)
-    dls = build_dataloaders(store, split=split, batch_size=64, augment=AUGMENT, seed=seed,
-                            device='cpu' if args.cpu else None)
-    learn = classifier_learner(dls, 'SpectrumEnvelopeNet', loss_options=dict(label_smoothing=.05))
-    epochs = max(round(args.steps/len(dls.train)), 1)
-    stage = Stage1(epochs=epochs, lr=2e-3, weight_decay=.02, sampler='sqrt', warmup_epochs=epochs/10, monitor='valid_loss')
-    with learn.no_bar(), learn.no_logging(): fit_stages(learn, [stage], seed=seed)
-    return predict(learn, dls.test).probs
+METHODS = {'run': lambda seed, folder: run(seed, False, folder), 'run, all levels': lambda seed, folder: run(seed, True, folder),
+           'neighbours': neighbours}
 
 
-methods = dict(neighbours=neighbours, network=network)
-
-
-def main(args):
-    folder = shared_data('rtl433')
-    if folder is None: raise SystemExit('The rtl433 recordings are not here: set LTS_DATA to the folder that holds rtl433/.')
-    torch.set_num_threads(args.threads)
-    print(f'{os.cpu_count()} CPUs ({platform.machine()}), {torch.get_num_threads()} torch threads, '
-          f'Python {platform.python_version()}, torch {torch.__version__}')
-    store = open_signals(folder, window=args.window, hop=args.window//2, range_db=args.range_db,
-                         sample_rate=250e3, in_memory=True)
-    print(f'{store.meta.capture.nunique()} files, {store.n_classes} classes, {len(store):,} windows of '
-          f'{args.window} samples ({args.window/250:.1f} ms); a third of the {args.by}s of each class held out\n')
-    print(f'{"method":22}{"seed":>5}{"window recall":>15}{"file recall":>13}{"seconds":>9}')
-    results = {}
-    for seed in args.seeds:
-        split, probs = hold_out(store, seed, args.by), {}
-        for name in ('neighbours', 'network', 'mean of both'):
-            t = time.perf_counter()
-            probs[name] = methods[name](store, split, seed, args) if name in methods else sum(probs.values())/2
-            window, file, wrong = scores(probs[name], store, split.test)
-            results.setdefault(name, []).append((window, file))
-            print(f'{name:22}{seed:5}{window:15.3f}{file:13.3f}{time.perf_counter() - t:9.0f}', flush=True)
-            if args.verbose: print(*(f'    {w}\n' for w in wrong), sep='', end='')
-    print()
-    for name, r in results.items():
-        (w, f), (dw, df) = np.mean(r, 0), np.std(r, 0)
-        print(f'{name:22} mean{w:10.3f} ± {dw:.3f}{f:8.3f} ± {df:.3f}')
-
-
-if __name__ == '__main__':
+def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--window', type=int, default=4096, help='samples a window')
-    p.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds of split and training')
-    p.add_argument('--by', choices=('file', 'session'), default='file', help='what is never on both sides')
-    p.add_argument('--range_db', type=float, default=5., help='drop windows further below the strongest of their file')
-    p.add_argument('--steps', type=int, default=600, help='training steps of 64 windows, about')
+    p.add_argument('--methods', nargs='+', default=list(METHODS), choices=METHODS)
+    p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2, 3, 4], help='seeds of split and training')
     p.add_argument('--threads', type=int, default=1, help='threads of torch')
-    p.add_argument('--cpu', action='store_true', help='train on the CPU even where there is a GPU')
-    p.add_argument('--verbose', action='store_true', help='name the files that were mistaken')
-    main(p.parse_args())
+    p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))
+    args = p.parse_args()
+    if shared_data('rtl433') is None: raise SystemExit('The rtl433 recordings are not here: set LTS_DATA to the folder that holds rtl433/.')
+    torch.set_num_threads(args.threads)
+    rows = Rows(args.out, device=machine_name())
+    for seed in args.seeds:
+        for method in args.methods:
+            if rows.find('rtl433', method, seed): continue
+            t = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder: scores = METHODS[method](seed, Path(folder))
+            rows.add('rtl433', method, seed, scores, seconds=round(time.perf_counter() - t, 1))
+            print(f'{method:16} seed {seed} ' + ' '.join(f'{k} {100*v:.1f}' for k, v in scores.items() if v is not None), flush=True)
+
+
+if __name__ == '__main__': main()

@@ -7,7 +7,7 @@ synthetic. Run:
   python benchmarks/weights.py measure [--names modulations24 detector iq_encoder] [--seed 977]
   python benchmarks/weights.py cards
 """
-import argparse, json, shlex, subprocess, warnings
+import argparse, shlex, subprocess, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
@@ -17,7 +17,7 @@ import torch
 
 import lt_signals
 from lt_signals.core.device import evaluating
-from lt_signals.core.files import write_atomically
+from lt_signals.core.rows import flat_row, machine_name, read_rows, Rows
 from lt_signals.io.signal_store import SignalStore
 from lt_signals.io.write import write_signals
 from lt_signals.runs.finished import load_finished
@@ -59,32 +59,32 @@ def pack(name, run):
 
 
 def measured(name, file='weights.json'):
-    "What was measured so far of a network; the whole file for None."
+    "What was measured so far of a network: its rows; all of the file for None."
     f = Path(__file__).with_name(file)
-    res = json.loads(f.read_text()) if f.exists() else {}
-    return res if name is None else res.get(name)
+    return [flat_row(r) for r in (read_rows(f) if f.exists() else []) if name in (None, r['method'])]
 
 
 def use_of_modulations24():
     "Scores on frames of another seed, Markdown."
-    if (m := measured('modulations24')) is None: return ''
-    rows = ''.join(f"| {r['snr']:g} | {100*r['right']:.1f} | {100*r['snr_right']:.1f} | {r['error']:.2f} |\n" for r in m['by_snr'])
+    if not (rows := measured('modulations24')): return ''
+    m, = rows
+    lines = ''.join(f"| {r['snr']:g} | {100*r['right']:.1f} | {100*r['snr_right']:.1f} | {r['error']:.2f} |\n" for r in m['by_snr'])
     return (f"On {m['n']:,} new frames (seed 977): modulation {100*m['accuracy']:.1f} %, SNR off by {m['mae_db']:.2f} dB on average.\n\n"
-            f'| SNR, dB | modulation, % | SNR, % | SNR off by, dB |\n|---:|---:|---:|---:|\n{rows}')
+            f'| SNR, dB | modulation, % | SNR, % | SNR off by, dB |\n|---:|---:|---:|---:|\n{lines}')
 
 
 def use_of_detector():
     "Recall and false alarms on scenes of another seed, Markdown."
-    if (m := measured('detector')) is None: return ''
+    if not (m := measured('detector')): return ''
     rows = ''.join(f"| {r['way']} | {100*r['recall']:.1f} | {sum(r['false_per_second'].values()):.1f} |\n" for r in m)
-    return (f"On {m[0]['seconds']:.1f} s of new scenes with {m[0]['signals']} bursts from 3 to 30 dB (seed 977):\n\n"
+    return (f"On {m[0]['scene_seconds']:.1f} s of new scenes with {m[0]['signals']} bursts from 3 to 30 dB (seed 977):\n\n"
             f'| | recall, % | false alarms per second |\n|---|---:|---:|\n{rows}')
 
 
 def use_of_iq_encoder():
     "Five shots on new transmitters and on real recordings, Markdown."
-    text, few = '', pd.DataFrame(measured(None, 'encoder.json'))
-    if m := measured('iq_encoder'):
+    text, few = '', pd.DataFrame(measured(None, 'encoder.json')).rename(columns=dict(method='way'))
+    for m in measured('iq_encoder'):
         text = (f"New synthetic transmitters, nearest mean of {m['shots']} windows each: {100*m['accuracy']:.1f} % of {m['transmitters']} "
                 f"(chance {100/m['transmitters']:.1f} %).\n\n")
     if not len(few) or 'encoder' not in set(few.way): return text
@@ -137,7 +137,7 @@ def detector(r, seed, n=24):
         false = {k: round(s[f'{k}_per_s'], 2) for k in ('interferer', 'part', 'noise')}
         res.append(dict(way=way, recall=round(float(hit.mean()), 4), recall_by_snr=pd.Series(hit).groupby(bins.to_numpy()).mean().round(4).to_dict(),
                          signals_by_snr=bins.value_counts().to_dict(), false_per_second=false,
-                         boxes=len(boxes), signals=len(signals), seconds=round(seconds, 2), threshold=round(float(d.threshold), 4)))
+                         boxes=len(boxes), signals=len(signals), scene_seconds=round(seconds, 2), threshold=round(float(d.threshold), 4)))
     return res
 
 
@@ -166,12 +166,14 @@ def main():
     if args.do == 'cards':
         for name in COMMANDS: pack(name, load_pretrained(name, 'cpu'))
         return
-    res = json.loads(args.out.read_text()) if args.out.exists() else {}
+    rows = Rows(args.out, device=machine_name())
     for name in args.names:
-        r = Recognizer.of(load_pretrained(name, 'cpu'))
-        res[name] = globals()[name](r, args.seed)
-        print(name, json.dumps(res[name]), flush=True)
-        write_atomically(args.out, json.dumps(res, indent=1) + '\n')
+        r, t = Recognizer.of(load_pretrained(name, 'cpu')), time.perf_counter()
+        got = globals()[name](r, args.seed)
+        for scores in got if isinstance(got, list) else [got]:
+            settings = dict(way=scores.pop('way')) if 'way' in scores else {}
+            rows.add('synth', name, args.seed, scores, settings, seconds=round(time.perf_counter() - t, 1))
+            print(name, settings, scores, flush=True)
 
 
 if __name__ == '__main__': main()

@@ -2,11 +2,13 @@
 
 The quick version of benchmarks/content.py, whose cases and training it takes; the wide one is kept in benchmarks/content.json.
 """
-import importlib.util, json
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from lt_signals.core.rows import read_rows
 
 bench = Path(__file__).parents[1]/'benchmarks'
 
@@ -18,7 +20,7 @@ def load():
 
 def mean(case, seeds, **how):
     done = [load().run(case, s, **how) for s in seeds]
-    return np.mean([r['accuracy'] for r in done]), done[0]
+    return np.mean([r['scores']['accuracy'] for r in done]), done[0]['scores']
 
 def test_default_is_at_chance():
     accuracy, r = mean('equal, preamble', (7, 8), n_test=1000)
@@ -40,7 +42,7 @@ def test_runs_of_bits_at_two_samples_a_bit():
     assert accuracy <= .53 and r['decoded'] > .95, (accuracy, r['decoded'])
 
 def test_stored_results_hold():
-    runs = json.loads((bench/'content.json').read_text())
-    by = {c: np.mean([r['accuracy'] for r in runs if r['case'] == c]) for c in {r['case'] for r in runs}}
+    rows = read_rows(bench/'content.json')
+    by = {c: np.mean([r['scores']['accuracy'] for r in rows if r['method'] == c]) for c in {r['method'] for r in rows}}
     assert by.pop('equal, message') > .9 and by.pop('differ, preamble') > .9
     assert max(by.values()) <= .53, by

@@ -87,4 +87,4 @@ def test_registry(name):
     net, shape = bench.network(name)
     for form, write in (('.pt2', bench.write_program), ('.onnx', bench.write_onnx)):
         row = bench.row(name, form, write, net, shape)
-        assert row['exports'], row
+        assert row['scores']['exports'], row

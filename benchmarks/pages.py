@@ -1,0 +1,96 @@
+"""Every table and figure of the benchmark pages again, from the rows that are stored: nothing is trained.
+
+Executes nbs/benchmarks/*.ipynb and stores what they show; a page reads its file of rows (`lt_signals.core.rows`) and types no number by hand. With --check
+nothing is written, and every cell whose stored text or table is not what the rows give is named. Run:
+  python benchmarks/pages.py [longtail openset ...]      or: make pages
+  python benchmarks/pages.py --check [longtail ...]
+"""
+import argparse, base64, io, os, sys, warnings
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+warnings.simplefilter('ignore')
+os.environ['MPLBACKEND'] = 'module://matplotlib_inline.backend_inline'
+import matplotlib.pyplot as plt
+from execnb.nbio import read_nb, write_nb
+from execnb.shell import CaptureShell
+from nbdev.clean import clean_nb, process_write
+from PIL import Image
+
+PAGES = Path(__file__).resolve().parents[1]/'nbs'/'benchmarks'
+TEXTS = 'text/html', 'text/markdown', 'text/plain'
+
+
+def executed(page):
+    "A page with the outputs of now."
+    nb, here = read_nb(page), Path.cwd()
+    os.chdir(page.parent)
+    try: CaptureShell(path=str(page.parent)).run_all(nb, exc_stop=True)
+    finally:
+        plt.close('all')
+        os.chdir(here)
+    return nb
+
+
+def joined(text): return ''.join(text) if isinstance(text, (list, tuple)) else text
+
+
+def shown(cell):
+    "What a cell shows, as text: what it printed, and its tables; figures are left out."
+    res = []
+    for o in cell.get('outputs', ()):
+        data = o.get('data', {})
+        if o['output_type'] == 'stream': res.append(joined(o['text']))
+        elif 'image/png' not in data: res += [joined(data[k]) for k in TEXTS if k in data][:1]
+    return ''.join(res).strip()
+
+
+def differing(page):
+    "Cells whose stored text is not what the rows give: (number, stored, now)."
+    stored, now = read_nb(page), executed(page)
+    return [(i, a, b) for i, (a, b) in enumerate(zip(map(shown, stored.cells), map(shown, now.cells))) if a != b]
+
+
+def small(png, colours=64):
+    "A figure in few colours: a fraction of the bytes, the same to the eye."
+    image, out = Image.open(io.BytesIO(base64.b64decode(joined(png)))).convert('RGB'), io.BytesIO()
+    image.quantize(colours).save(out, 'PNG', optimize=True)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def store(page):
+    "Execute a page and store what it shows."
+    nb = executed(page)
+    for cell in nb.cells:
+        for o in cell.get('outputs', ()):
+            if 'image/png' in o.get('data', {}): o['data']['image/png'], o['metadata'] = small(o['data']['image/png']), {}
+    write_nb(nb, page)
+    process_write(warn_msg='clean', proc_nb=partial(clean_nb, clear_all=False), f_in=page)
+
+
+def chosen(names):
+    "Pages of these names; all of them without any."
+    pages = sorted(PAGES.glob('[0-9]*.ipynb'))
+    known = {p.stem[3:]: p for p in pages}
+    if bad := [n for n in names if n not in known]: sys.exit(f'no page {bad[0]!r}; choose of {", ".join(known)}')
+    return [known[n] for n in names] or pages
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('names', nargs='*', help='pages by name, e.g. longtail; all when left out')
+    p.add_argument('--check', action='store_true', help='write nothing; say what differs')
+    args, wrong = p.parse_args(), 0
+    for page in chosen(args.names):
+        if not args.check:
+            store(page)
+            print(page.stem, flush=True)
+            continue
+        found = differing(page)
+        wrong += len(found)
+        print(f'{page.stem}: ' + (f'cells {", ".join(str(i) for i, *_ in found)} differ' if found else 'as the rows give it'), flush=True)
+    sys.exit(bool(wrong))
+
+
+if __name__ == '__main__': main()
