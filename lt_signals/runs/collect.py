@@ -75,7 +75,7 @@ def check_metric(
 
 # %% ../../nbs/runs/06_collect.ipynb #b391e005
 _no_effect = ('exp_name', 'out_dir', 'seed', 'device', 'threads', 'resume', 'progress',
-              'data.in_memory', 'visualization')
+              'tracking', 'data.in_memory', 'visualization')
 
 def _no_method(task):
     "Fields that are not part of a method: those of the data, and those that change nothing."

@@ -28,6 +28,7 @@ from ..evaluation.stored import write_predictions
 from .logs import EpochLog, log, RunLogs
 from .prepare import build_run, keeps_unknown
 from .recipe import make_recipe, write_recipe
+from .tracking import check_tracking, tracking
 from .rejection import (check_rejection, learn_no_signal, no_signal_text,
                                        reject_unknown, rejection_text)
 from ..tasks.config import make_run_config, read_config
@@ -117,7 +118,7 @@ def draw_figures(
     visualize_all_results([*stages, last], folder, how.formats, how.dpi, how.figures)
 
 # %% ../../nbs/runs/04_experiment.ipynb #99965c6f
-_may_differ = {'resume', 'progress', 'out_dir', 'threads', 'device', 'visualization'}
+_may_differ = {'resume', 'progress', 'tracking', 'out_dir', 'threads', 'device', 'visualization'}
 
 def _decisive(cfg):
     "The fields of a configuration that decide how a run ends."
@@ -200,9 +201,10 @@ def _told(run, learn, cfg):
         yield
 
 # %% ../../nbs/runs/04_experiment.ipynb #183798a4
-def _heading(stage):
-    "What the terminal says before a stage."
+def _begin(ctx, stage, trackers):
+    "Before a stage: a heading on the terminal, and what follows its epochs."
     log.info(f'\n{stage.name} ({stage.mode})' if stage.mode not in stage.name else f'\n{stage.name}')
+    ctx.cbs = [EpochLog(), *trackers.callbacks(stage.name)]
 
 # %% ../../nbs/runs/04_experiment.ipynb #c1270fe9
 def run_experiment(
@@ -212,17 +214,20 @@ def run_experiment(
     "Train, evaluate and write everything down."
     cfg, start = make_run_config(cfg or {}, overrides), time.perf_counter()
     check_figures(cfg) # what cannot work is told before a folder is made
+    check_tracking(cfg)
     ctx, stages = build_run(cfg)
     check_rejection(ctx)
     plan = check_stages(ctx.learn, stages)
     ready = time.perf_counter()
     with ctx.learn.distrib_ctx():
         run = from_rank0(lambda: _open_folder(cfg))
-        ctx.path, ctx.cbs, ctx.begin = run.checkpoints, [EpochLog()], _heading
-        with _told(run, ctx.learn, cfg):
+        ctx.path = run.checkpoints
+        with _told(run, ctx.learn, cfg), tracking(run, cfg) as trackers:
+            ctx.begin = lambda stage: _begin(ctx, stage, trackers)
             for line in ctx.dls.store.remarks(): log.info(line)
             if (n := num_distrib()) > 1:
                 log.info(f'{n} processes, each with batches of {ctx.dls.train.bs}')
             results = run_stages(ctx, stages, resume=cfg.resume, plan=plan)
             from_rank0(lambda: _finish(run, ctx, results, start, ready))
+            trackers.scores({s['name']: s['rows'][ctx.scored_part] for s in results if s['rows']})
     return run

@@ -36,6 +36,7 @@ class RunConfig:
     threads:int = opt(0, 'CPU threads of torch; 0 leaves its choice', low=0)
     resume:bool = opt(False, 'go on with the latest run of this name where it was stopped')
     progress:bool = opt(True, 'progress bars')
+    tracking:List[str] = opt([], 'where epochs are followed besides: csv, tensorboard, wandb')
     stages:Optional[List[str]] = opt(None, 'stages by name: [diffusion,stage1,crt,tau_norm]; null: 1, 2, 3')
     plugins:List[str] = opt([], 'modules or .py files of your own that register models, tasks, …')
 
