@@ -1,11 +1,12 @@
 """Every table and figure of the benchmark pages again, from the rows that are stored: nothing is trained.
 
-Executes nbs/benchmarks/*.ipynb and stores what they show; a page reads its file of rows (`lt_signals.core.rows`) and types no number by hand. With --check
-nothing is written, and every cell whose stored text or table is not what the rows give is named. Run:
+Executes nbs/benchmarks/*.ipynb and stores what they show; a page reads its file of rows (`lt_signals.core.rows`) and types no number by hand. Of other
+notebooks that read rows, the cells that do are executed alone, after the imports. With --check nothing is written, and every cell whose stored text or table
+is not what the rows give is named. Run:
   python benchmarks/pages.py [longtail openset ...]      or: make pages
   python benchmarks/pages.py --check [longtail ...]
 """
-import argparse, base64, io, os, sys, warnings
+import argparse, ast, base64, io, os, sys, warnings
 from functools import partial
 from pathlib import Path
 
@@ -18,15 +19,31 @@ from execnb.shell import CaptureShell
 from nbdev.clean import clean_nb, process_write
 from PIL import Image
 
-PAGES = Path(__file__).resolve().parents[1]/'nbs'/'benchmarks'
+NBS = Path(__file__).resolve().parents[1]/'nbs'
+PAGES = NBS/'benchmarks'
 TEXTS = 'text/html', 'text/markdown', 'text/plain'
+
+
+def only_imports(cell):
+    "Whether a cell has imports, and nothing else."
+    try: body = ast.parse(cell.source).body
+    except SyntaxError: return False
+    return bool(body) and all(isinstance(s, (ast.Import, ast.ImportFrom)) for s in body)
+
+
+def passed_over(page):
+    "Which cells of a notebook are not executed: where it is no page of benchmarks, all but imports and those that read rows."
+    def f(cell):
+        if cell.cell_type != 'code' or '#| eval: false' in cell.source: return True
+        return page.parent != PAGES and not only_imports(cell) and 'read_rows(' not in cell.source
+    return f
 
 
 def executed(page):
     "A page with the outputs of now."
     nb, here = read_nb(page), Path.cwd()
     os.chdir(page.parent)
-    try: CaptureShell(path=str(page.parent)).run_all(nb, exc_stop=True)
+    try: CaptureShell(path=str(page.parent)).run_all(nb, exc_stop=True, preproc=passed_over(page))
     finally:
         plt.close('all')
         os.chdir(here)
@@ -72,7 +89,8 @@ def store(page):
 def chosen(names):
     "Pages of these names; all of them without any."
     pages = sorted(PAGES.glob('[0-9]*.ipynb'))
-    known = {p.stem[3:]: p for p in pages}
+    pages += [p for p in sorted(NBS.glob('*/[0-9]*.ipynb')) if p.parent != PAGES and "read_rows('../../benchmarks/" in p.read_text()]
+    known = {f'{p.parent.name}/{p.stem[3:]}' if p.parent != PAGES else p.stem[3:]: p for p in pages}
     if bad := [n for n in names if n not in known]: sys.exit(f'no page {bad[0]!r}; choose of {", ".join(known)}')
     return [known[n] for n in names] or pages
 
@@ -85,11 +103,11 @@ def main():
     for page in chosen(args.names):
         if not args.check:
             store(page)
-            print(page.stem, flush=True)
+            print(page.relative_to(NBS), flush=True)
             continue
         found = differing(page)
         wrong += len(found)
-        print(f'{page.stem}: ' + (f'cells {", ".join(str(i) for i, *_ in found)} differ' if found else 'as the rows give it'), flush=True)
+        print(f'{page.relative_to(NBS)}: ' + (f'cells {", ".join(str(i) for i, *_ in found)} differ' if found else 'as the rows give it'), flush=True)
     sys.exit(bool(wrong))
 
 
