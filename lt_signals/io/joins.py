@@ -152,6 +152,7 @@ def _one_of_recordings(sources, path):
                           join(lambda i, s: s.count), max(s.length for s in sources), path=path,
                           checks=[c for s in sources for c in s.checks])
     new.silent = join(lambda i, s: np.zeros(len(s.recordings), bool) | s.silent)
+    new.white = join(lambda i, s: np.zeros(s.n, bool) | s.white)
     return new
 
 # %% ../../nbs/io/14_joins.ipynb #c15412c3

@@ -259,6 +259,7 @@ class RecordingSource(SignalSource):
     n_channels = 2
     found = {} # What was counted when the windows were cut, from `count_windows`
     silent = False # Which recordings hold nothing but noise, bool (n_recordings,); False: none
+    white = False # Which windows are white noise, bool (n,); False: none, or not known
     def __init__(self,
         recordings:list, # `Recording`s
         which:np.ndarray, # Recording of each window, int, ascending
