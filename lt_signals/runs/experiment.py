@@ -201,14 +201,16 @@ def _told(run, learn, cfg):
         yield
 
 # %% ../../nbs/runs/04_experiment.ipynb #183798a4
-def _begin(ctx, stage, trackers):
+def _begin(ctx, stage, trackers, cbs):
     "Before a stage: a heading on the terminal, and what follows its epochs."
     log.info(f'\n{stage.name} ({stage.mode})' if stage.mode not in stage.name else f'\n{stage.name}')
-    ctx.cbs = [EpochLog(), *trackers.callbacks(stage.name)]
+    ctx.cbs = [EpochLog(), *trackers.callbacks(stage.name), *cbs]
 
 # %% ../../nbs/runs/04_experiment.ipynb #c1270fe9
 def run_experiment(
     cfg=None, # Configuration of the run, or a mapping as for `make_run_config`
+    *,
+    cbs=(), # Further callbacks of every fit
     **overrides, # Fields of the configuration, as for `make_run_config`
 ) -> RunFolder: # Where the results are
     "Train, evaluate and write everything down."
@@ -223,7 +225,7 @@ def run_experiment(
         run = from_rank0(lambda: _open_folder(cfg))
         ctx.path = run.checkpoints
         with _told(run, ctx.learn, cfg), tracking(run, cfg) as trackers:
-            ctx.begin = lambda stage: _begin(ctx, stage, trackers)
+            ctx.begin = lambda stage: _begin(ctx, stage, trackers, cbs)
             for line in ctx.dls.store.remarks(): log.info(line)
             if (n := num_distrib()) > 1:
                 log.info(f'{n} processes, each with batches of {ctx.dls.train.bs}')
