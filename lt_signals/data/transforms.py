@@ -60,7 +60,8 @@ class SignalTransform(DisplayedTransform):
 
 # %% ../../nbs/data/06_transforms.ipynb #fd1617ea
 transforms = Registry('transform', ['lt_signals.data.image_transforms',
-                                    'lt_signals.data.crop_transforms'])
+                                    'lt_signals.data.crop_transforms',
+                                    'lt_signals.data.receiver_transforms'])
 
 # %% ../../nbs/data/06_transforms.ipynb #fd1617ey
 def make_transforms(

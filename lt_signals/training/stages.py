@@ -235,4 +235,4 @@ class Stage:
 # %% ../../nbs/training/09_stages.ipynb #5b0e7a13
 stages = Registry('stage', [f'lt_signals.training.{m}' for m in
                             ('pretraining', 'classifier_stages', 'calibration_stage',
-                             'generator_stage', 'test_shifts')])
+                             'generator_stage', 'test_shifts', 'adversarial')])
