@@ -78,9 +78,9 @@ def small(png, colours=64):
 
 def store(page):
     "Execute a page and store what it shows."
-    nb = executed(page)
+    nb, left = executed(page), passed_over(page)
     for cell in nb.cells:
-        for o in cell.get('outputs', ()):
+        for o in () if left(cell) else cell.outputs:
             if 'image/png' in o.get('data', {}): o['data']['image/png'], o['metadata'] = small(o['data']['image/png']), {}
     write_nb(nb, page)
     process_write(warn_msg='clean', proc_nb=partial(clean_nb, clear_all=False), f_in=page)

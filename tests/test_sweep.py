@@ -126,3 +126,15 @@ def test_spaces_that_ship():
     files = sorted((Path(__file__).parent.parent/'benchmarks/sweeps').glob('*.yaml'))
     assert files
     for f in files: assert check_space(read_space(f), SweepOptions())
+
+
+@pytest.mark.slow
+def test_slurm_launcher_on_this_machine(tmp_path):
+    "Hydra's launcher for Slurm, in its form for one machine, runs `lts_train -m`."
+    pytest.importorskip('hydra_plugins.hydra_submitit_launcher', reason='the extra slurm is not installed')
+    code = 'import sys; from lt_signals.apps.train import train_command; sys.exit(train_command())'
+    fields = [f for f in FIELDS if 'choice' not in f and 'interval' not in f]
+    p = subprocess.run([sys.executable, '-c', code, '-m', 'seed=1,2', 'hydra/launcher=submitit_local', *fields, 'model.name=ResNet1D',
+                        'training.epochs=1', 'progress=false', f'out_dir={tmp_path}', 'exp_name=s'], env=ENV, capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr[-2000:]
+    assert len(list(tmp_path.glob('s_*/results/results.json'))) == 3  # two runs, and the link to the latest

@@ -1,0 +1,45 @@
+"""What the pages of benchmarks show is what the stored rows give, and every file of rows can be read.
+
+The pages are executed as `make pages` does; the default set takes two that are quick, the slow one all of them.
+"""
+import sys
+from pathlib import Path
+
+import pytest
+
+from lt_signals.core.rows import read_rows
+
+bench = Path(__file__).parents[1]/'benchmarks'
+pytest.importorskip('nbdev', reason='pages are made with nbdev, which a user does not need')
+sys.path.insert(0, str(bench))
+import pages  # noqa: E402
+
+
+def differences(names):
+    return {p.stem: [(i, now[:300]) for i, _, now in found] for p in pages.chosen(names) if (found := pages.differing(p))}
+
+
+@pytest.mark.parametrize('file', sorted(bench.glob('*.json')), ids=lambda p: p.stem)
+def test_rows_can_be_read(file):
+    rows = read_rows(file)
+    assert rows and all(r['scores'] for r in rows)
+
+
+def test_quick_pages_show_what_the_rows_give():
+    assert differences(['diffusion', 'predict']) == {}
+
+
+@pytest.mark.slow  # a minute or two
+def test_every_page_shows_what_the_rows_give():
+    assert differences([]) == {}
+
+
+def test_a_page_that_was_not_made_again_is_found(tmp_path):
+    import json
+    page = tmp_path/'00_toy.ipynb'
+    cell = dict(cell_type='code', execution_count=None, metadata={}, source=['1 + 1'], id='a', outputs=[
+        dict(output_type='execute_result', execution_count=None, metadata={}, data={'text/plain': ['3']})])
+    page.write_text(json.dumps(dict(cells=[cell], metadata={}, nbformat=4, nbformat_minor=5)))
+    old, pages.PAGES = pages.PAGES, tmp_path
+    try: assert pages.differing(page) == [(0, '3', '2')]
+    finally: pages.PAGES = old
