@@ -93,7 +93,7 @@ def fit_no_signal(
     noise:Tensor, # Features of noise, shape (m, num_features)
     valid:Evidence, # Of validation signals
     accept:float=.99, # Share of a new recording that must not be taken for noise
-    strength:float=.01, # Inverse of the ridge that holds the weights down
+    strength:float=.1, # Inverse of the ridge that holds the weights down
 ) -> NoSignal:
     "Learn to tell noise from signals."
     if not 0 < accept < 1: raise ConfigError(f'`accept` ({accept}) must be between 0 and 1')

@@ -136,7 +136,7 @@ def _noise(ctx, cut, names, seed):
     like, source = ctx.dls.store, ctx.dls.store.source
     recs = [r for r,c in zip(source.recordings, source.captures) if c in names]
     how = dict(target_length=like.target_length, normalize=like.normalize)
-    made = {k: SignalStore.from_arrays(make_noise(k, 100, cut['window'], seed), **how)
+    made = {k: SignalStore.from_arrays(make_noise(k, 400, cut['window'], seed), **how)
             for k in noise_shapes}
     own = quiet_windows(recs[::-(-len(recs)//_most) or 1], 4, cut['window'], cut['gate_db'],
                         cut['floor_db'])
