@@ -164,9 +164,12 @@ def main():
     args = p.parse_args()
     DEVICE = args.device
     torch.set_num_threads(args.threads)
-    if args.quick: PARTS, STAGE['epochs'] = (150, 50, 100), 2
+    if args.quick:
+        PARTS = 150, 50, 100
+        STAGE.update(epochs=2, warmup_epochs=.5)
     rows, made = Rows(args.out, device=machine_name(DEVICE)), {}
     data, folds = ('plates, five folds', range(5)) if args.folds else ('plates', [None])
+    if args.quick: data += ', quick'
     for loss, seed, lr, fold in product(args.losses, args.seeds, args.rates, folds):
         settings = dict(lr=lr) | ({} if fold is None else dict(fold=fold))
         if rows.find(data, loss, seed, **settings): continue
