@@ -8,11 +8,12 @@ recall of windows, of rtl433 over classes with at least three files, and there o
 
   scratch                    all weights from the start
   probe, lora, full          after pre-training: a new head on frozen features; low-rank additions too; everything
-  probe, …                   after pre-training by another method or by other pairs (`PRETRAINING`): what the defaults were chosen by
+  probe, …                   after pre-training by another method or by other pairs (`PRETRAINING`), with `--choose`
   encoder, encoder, probe    the shipped network `iq_encoder`, which was trained *with* labels of synthetic transmitters (rtl433 alone, of the same kind)
 
 Finished (data, shots, seed, method) are kept in the results file and not run again; what pre-training has learned is kept in `--work`. Run:
   python benchmarks/fewshot.py [--data synth rtl433] [--seeds 0 1 2] [--shots 1 5 10 20] [--methods scratch probe lora full] [--out FILE]
+  python benchmarks/fewshot.py --choose --data quick --seeds 0 1 --shots 1 5      what the default of the stage `pretrain` was chosen by
 """
 import argparse, os, tempfile, time, warnings
 from pathlib import Path
@@ -51,7 +52,8 @@ TUNING = {  # what is trained on the shots
 METHODS = dict(scratch=(None, 'scratch'), probe=('recording', 'probe'), lora=('recording', 'lora'), full=('recording', 'full'),
                **{f'probe, {k}': (k, 'probe') for k in PRETRAINING if k != 'recording'},
                **{'encoder': ('encoder', 'full'), 'encoder, probe': ('encoder', 'probe')})
-DEFAULT = ['scratch', 'probe', 'lora', 'full', 'probe, augmented', 'probe, byol', 'encoder', 'encoder, probe']
+DEFAULT = ['scratch', 'probe', 'lora', 'full', 'encoder', 'encoder, probe']
+CHOICE = ['scratch', 'probe', *(f'probe, {k}' for k in PRETRAINING if k != 'recording')]
 REAL = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},
         {'PhaseRotation': {}}, {'IQSwap': dict(p=.5)}, {'RandomAmplitude': dict(scale_range=(-6, 6), db=True, p=1.)},
         {'RandomNoiseSNR': dict(snr_range=(5, 30), p=.5)}]
@@ -72,7 +74,7 @@ def synth(seed, n=50, others=200, messages=40):
     number = np.tile(np.arange(40), n)
     pool, test = (np.flatnonzero(o) for o in (number < 20, number >= 20))
     return dict(store=store, pool=pool, test=test, others=emitters(others, 2*seed + 1, messages, 10), net='ConvNetADSB', options={},
-                augment=['PhaseRotation'], pre=dict(epochs=20))
+                augment=['PhaseRotation'], pre=dict(epochs=12))
 
 
 def quick(seed): return synth(seed, 20, 100, 20)
@@ -87,7 +89,7 @@ def rtl433(seed):
     _, _, held = stratified_split(group_labels(store.labels, file), (2/3, 0., 1/3), seed=seed)
     held = np.isin(file, np.unique(file)[held])
     return dict(store=store, pool=np.flatnonzero(~held), test=np.flatnonzero(held), others=None, net='SpectrumEnvelopeNet',
-                options=dict(width=24, dropout_rate=.3), augment=REAL, pre=dict(epochs=20, augment=REAL))
+                options=dict(width=24, dropout_rate=.3), augment=REAL, pre=dict(epochs=12, augment=REAL))
 
 
 def draw_shots(store, pool, n, seed):
@@ -170,6 +172,7 @@ def main():
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     p.add_argument('--shots', nargs='+', type=int, default=[1, 5, 10, 20])
     p.add_argument('--methods', nargs='+', default=DEFAULT, choices=METHODS)
+    p.add_argument('--choose', action='store_true', help='the ways of pre-training side by side: `CHOICE` instead of methods')
     p.add_argument('--steps', type=int, default=150, help='training steps of 64 windows on the shots')
     p.add_argument('--epochs', type=int, help='passes of pre-training, where they are to be others')
     p.add_argument('--work', default=str(Path(tempfile.gettempdir())/'lts_fewshot'), help='where pre-trained weights are kept')
@@ -177,6 +180,7 @@ def main():
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--threads', type=int, default=os.cpu_count())
     args = p.parse_args()
+    if args.choose: args.methods = CHOICE
     DEVICE = args.device
     torch.set_num_threads(args.threads)
     rows = Rows(args.out, device=machine_name(DEVICE))
