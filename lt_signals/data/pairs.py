@@ -6,11 +6,10 @@
 __all__ = ['Groups', 'recording_column', 'unlabelled_rows', 'PairSampler', 'pair_loader']
 
 # %% ../../nbs/data/15_pairs.ipynb #f6a0aa7b
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from fastcore.basics import patch
 from torch.utils.data import Sampler
 
 from ..core.errors import ConfigError, LTSError
@@ -109,7 +108,8 @@ def pair_loader(
     seed:int=42, # Seed of pairs, order and augmentation
 ) -> SignalDL: # Batches (signals, groups); a signal and its partner stand side by side
     "Batches of pairs; no label is looked at."
-    if len(indices) < 2: raise LTSError(f'{len(indices)} signal(s) to make pairs of; give two or more')
+    if len(indices) < 2:
+        raise LTSError(f'{len(indices)} signal(s) to make pairs of; give two or more')
     if bs < 4 or bs % 2: raise ConfigError(f'`bs` ({bs}) must be even, and 4 or more: pairs')
     items = SignalItems(store, indices, 0, [Groups(column)])
     sampler = PairSampler(items.labels, seed)

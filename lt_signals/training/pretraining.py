@@ -21,7 +21,6 @@ from ..data.dataloaders import SignalDataLoaders
 from ..data.pairs import pair_loader, recording_column, unlabelled_rows
 from ..data.transforms import make_transforms
 from ..io.readers import open_signals
-from ..io.store import Store
 from ..models.base import get_base_model, SignalModel
 from ..models.pretext import pretexts
 from .callbacks import ClipGradients, KeepBest, mixed_precision, StopOnNaN
