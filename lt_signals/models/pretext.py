@@ -10,7 +10,6 @@ import math
 from copy import deepcopy
 
 import torch
-import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastcore.basics import patch
 from torch import nn, Tensor
