@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..core.device import padded_size
 from ..core.errors import ConfigError, LTSError
 from ..data.loaders import SignalDL
 from ..evaluation.evidence import collect_evidence
@@ -46,12 +47,15 @@ def answer(
 ) -> Answers: # Of every sample
     "Put samples to a network."
     if store is None: return Answers(_each(run.outputs(torch.zeros(1, *run.recipe.shape)), lambda z: z[:0].cpu()))
-    dl = SignalDL(store, bs=batch_size, device=run.device)
+    n = len(store)
+    rows = np.minimum(np.arange(padded_size(n)), n - 1) # the last one again, to fill a batch
+    dl = SignalDL(store, rows, bs=batch_size, device=run.device)
     preds = predict(run.model, dl, features=bool(run.rejector or run.no_signal))
-    noise = run.no_signal and (run.no_signal.scores(preds.features) > 0).numpy()
-    if run.rejector is None: return Answers(preds.logits, noise=noise)
+    noise = run.no_signal and (run.no_signal.scores(preds.features) > 0).numpy()[:n]
+    logits = _each(preds.logits, lambda z: z[:n])
+    if run.rejector is None: return Answers(logits, noise=noise)
     seen = collect_evidence(run.model, dl, preds)
-    return Answers(preds.logits, run.rejector.predict(seen).scores, noise)
+    return Answers(logits, run.rejector.predict(seen).scores[:n], noise)
 
 def _each(outputs, f):
     "`f` of the logits of each target."

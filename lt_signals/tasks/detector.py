@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from ..core.console import quiet
-from ..core.device import evaluating
+from ..core.device import evaluating, padded_size
 from ..core.errors import LTSError, SplitError, UnknownNameError
 from ..core.random import setup_seed
 from ..data.crop_transforms import crop_augmentation
@@ -43,6 +43,11 @@ class Detector:
     options:object = None # `FinderOptions` of the search that its crops came from; None: unknown
 
 # %% ../../nbs/tasks/08_detector.ipynb #8e9e6e69
+def _filled(x):
+    "A batch of one of few sizes, zeros after the others."
+    more = padded_size(len(x)) - len(x)
+    return torch.cat([x, x.new_zeros(more, *x.shape[1:])]) if more else x
+
 @patch
 def score(self:Detector,
     crops, # (n, 1, height, width), or (n, height, width): tensor or array
@@ -57,7 +62,8 @@ def score(self:Detector,
     device = next(self.model.parameters()).device
     logits = getattr(self.model, 'logits', self.model)
     with evaluating(self.model):
-        parts = [signal_scores(logits(b.to(device))) for b in x.split(batch_size) if len(b)]
+        parts = [signal_scores(logits(_filled(b).to(device)))[:len(b)]
+                 for b in x.split(batch_size) if len(b)]
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 # %% ../../nbs/tasks/08_detector.ipynb #361ddff9
