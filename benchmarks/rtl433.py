@@ -1,7 +1,7 @@
 """Recognise real 433 MHz devices as a user does: `lts_train` on files, then `lts_predict` on others; what noise is taken for; weak windows.
 
 A third of the files of each class is held out for the test, a tenth of the others watches the training; no file is on both sides. Recall is the
-mean over classes with at least three files. By file: one answer of the run for each held-out file (`by=recording`). By window: those that pass
+mean over classes with at least two training files. By file: one answer of the run for each held-out file (`by=recording`). By window: those that pass
 the gate, by how far they are below the strongest of their file: to 5 dB (`top`), 5 to 10 (`lower`), beyond (`faint`). `rejected`: share of the
 windows up to 5 dB below, of known devices, that the run calls unknown (accept=.95), and of the classes with many, medium and few training
 signals. `named_…`: share of 256 windows of noise, of each shape in `noise_shapes` and three levels, that get the name of a device. The noise is
@@ -72,8 +72,9 @@ class Held:
         dls, _ = run_loaders(self.cfg, torch.device('cpu'))
         store, capture = dls.store, dls.store.meta['capture'].to_numpy()
         self.dls, self.counts = dls, dict(zip(store.classes, dls.class_counts))
-        files = pd.Series(capture).groupby(store.labels).nunique()
-        self.scored = {store.classes[k] for k, n in files.items() if n >= 3}
+        train = dls.train.indices
+        files = pd.Series(capture[train]).groupby(store.labels[train]).nunique()
+        self.scored = {store.classes[k] for k, n in files.items() if n >= 2}
         label = dict(zip(capture, np.asarray(store.classes)[store.labels]))
         self.files = {f: label[f] for f in np.unique(capture[dls.test.indices])}
         self.store = open_signals(shared_data('rtl433'), sample_rate=RATE, window=WINDOW, hop=WINDOW//2)
@@ -95,10 +96,10 @@ def run(seed, all_levels, folder):
     truth = {Path(f).name: c for f, c in held.files.items()}
     t = r.predict(held.store, by='window')
     top = held.below < 5
-    group = dict(zip(held.counts, class_groups(held.counts.values())))
-    groups, no = np.array([str(group[c]) for c in held.truth]), t['unknown'].fillna(False).to_numpy(bool) & top
+    group = dict(zip(held.counts, class_groups(list(held.counts.values()))))
+    groups, no = np.array([str(group[c]) for c in held.truth]), t['known'].eq(False).fillna(False).to_numpy(bool) & top
     rejected = {f'rejected_{g}': float(no[top & (groups == g)].mean()) for g in ('many', 'medium', 'few') if (top & (groups == g)).any()}
-    said_no = said['unknown'].fillna(False).to_numpy(bool)
+    said_no = said['known'].eq(False).fillna(False).to_numpy(bool)
     return dict(file=recall(said.file.map(truth), said['class'], held.scored), files_rejected=float(said_no.mean()),
                 **by_level(held.truth, t['class'].to_numpy(), held.below, held.scored),
                 rejected=float(no[top].mean()), **rejected, **noise_named(r, seed))
@@ -110,7 +111,7 @@ def noise_named(r, seed):
     for shape in noise_shapes:
         x = make_noise(shape, 256, WINDOW, 10_000 + seed)*np.resize([.001, .03, .5], 256)[:, None]
         said = r.predict(x.astype(np.complex64), sample_rate=RATE)
-        res[f'named_{shape}'] = float((said['class'].ne('no signal') & ~said['unknown'].fillna(False).astype(bool)).mean())
+        res[f'named_{shape}'] = float((said['class'].ne('no signal') & said['known'].ne(False).fillna(True)).mean())
     return res
 
 
