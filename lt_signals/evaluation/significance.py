@@ -119,18 +119,18 @@ def holm(
     res[order] = np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)).clip(max=1)
     return res
 
-# %% ../../nbs/evaluation/28_significance.ipynb #a94dabce
-def _method_row(x, base, confidence, overlap):
+# %% ../../nbs/evaluation/28_significance.ipynb #764f3aa3
+def _method_row(x, base, first, confidence, overlap):
     "Mean of a method, and its difference to the baseline where it is another one."
     m = mean_interval(x, confidence, overlap=overlap)
     row = dict(n=m.n, mean=m.mean, low=m.low, high=m.high)
-    if x.equals(base): return row
+    if first: return row
     d = paired_difference(x, base, confidence, overlap)
     return row | {'pairs': d.pairs, 'difference': d.mean, 'difference low': d.low,
                   'difference high': d.high, 'wins': int((x > base).sum()), 'p': d.p,
                   'p Wilcoxon': wilcoxon_p(x, base)}
 
-# %% ../../nbs/evaluation/28_significance.ipynb #569b6f39
+# %% ../../nbs/evaluation/28_significance.ipynb #4633c005
 def compare_methods(
     wide:pd.DataFrame, # Scores: a row a seed, fold or data set, a column a method; NaN where not run
     baseline:str, # A column
@@ -140,7 +140,8 @@ def compare_methods(
     "Every method against a baseline: means, differences and tests, with Holm's correction."
     if baseline not in wide:
         raise LTSError(f'`baseline` ({baseline!r}) must be one of {", ".join(map(str, wide))}')
-    rows = {m: _method_row(wide[m], wide[baseline], confidence, overlap) for m in wide}
+    base = wide[baseline]
+    rows = {m: _method_row(wide[m], base, m == baseline, confidence, overlap) for m in wide}
     table = pd.DataFrame(rows).T.reindex(columns=_columns).astype(float)
     for k in ('p', 'p Wilcoxon'): table[f'{k}, Holm'] = holm(table[k])
     return table
@@ -169,7 +170,7 @@ def comparison_text(
                    'Wilcoxon, Holm': _p_text(r['p Wilcoxon, Holm'])}
     return pd.DataFrame(rows).T
 
-# %% ../../nbs/evaluation/28_significance.ipynb #ce3c39a8
+# %% ../../nbs/evaluation/28_significance.ipynb #3cf7255f
 def what_can_show(
     table:pd.DataFrame, # Of `compare_methods`
     alpha:float=.05, # Level of the tests
@@ -180,7 +181,7 @@ def what_can_show(
     if n < 2: return 'One pair or none: no interval and no test.'
     least, first = least_p(n), min(1., k*least_p(n))
     said = (f"{n} pairs: Wilcoxon's test cannot be below {least:.3g}, after Holm's correction over "
-            f'{k} methods not below {first:.3g}')
+            f'{k} method{"s"*(k > 1)} not below {first:.3g}')
     if first < alpha: return f'{said}.'
     return (f'{said}, so no method can be significant by it at {alpha:g}; the t-test can, if the '
             'differences are as good as normal.')
