@@ -37,6 +37,6 @@ def beside(
     where:str='here', # What our rows are called
 ) -> pd.DataFrame: # A row a method: percent, conventions, source
     "Our scores above published ones."
-    mine = pd.DataFrame(dict(method=list(ours), value=[round(100*v, 1) for v in dict(ours).values()],
-                             conventions='', source=where))
+    values = [round(100*v, 1) for v in dict(ours).values()]
+    mine = pd.DataFrame(dict(method=list(ours), value=values, conventions='', source=where))
     return pd.concat([mine, theirs[[*mine]]], ignore_index=True)

@@ -33,7 +33,8 @@ def _t_half(std, n, confidence, overlap=0.):
 
 def _bootstrap_ends(x, confidence, seed):
     "The ends of the BCa interval of a mean."
-    if len(x) < 10: raise LTSError(f"`how` ('bootstrap') needs 10 values or more; there are {len(x)}")
+    if len(x) < 10:
+        raise LTSError(f"`how` ('bootstrap') needs 10 values or more; there are {len(x)}")
     ends = stats.bootstrap((x,), np.mean, confidence_level=confidence, n_resamples=5000,
                            rng=seed_stream(seed, 'bootstrap')).confidence_interval
     return float(ends.low), float(ends.high)
@@ -132,7 +133,7 @@ def _method_row(x, base, first, confidence, overlap):
 
 # %% ../../nbs/evaluation/28_significance.ipynb #4633c005
 def compare_methods(
-    wide:pd.DataFrame, # Scores: a row a seed, fold or data set, a column a method; NaN where not run
+    wide:pd.DataFrame, # Scores: a row a seed or fold, a column a method; NaN where not run
     baseline:str, # A column
     confidence:float=.95, # Of the intervals
     overlap:float=0., # Test samples per training sample, where the rows are folds of one set
@@ -164,8 +165,9 @@ def comparison_text(
     for m,r in table.iterrows():
         gain = '' if np.isnan(r['difference']) else f'{100*r["difference"]:+.1f}'
         wins = '' if np.isnan(r['wins']) else f'{r["wins"]:.0f} of {r["pairs"]:.0f}'
+        gain += _range(r['difference low'], r['difference high'], '+')
         rows[m] = {'mean (95 %)': f'{100*r["mean"]:.1f}' + _range(r['low'], r['high']),
-                   'difference (95 %)': gain + _range(r['difference low'], r['difference high'], '+'),
+                   'difference (95 %)': gain,
                    'wins': wins, 't, Holm': _p_text(r['p, Holm']),
                    'Wilcoxon, Holm': _p_text(r['p Wilcoxon, Holm'])}
     return pd.DataFrame(rows).T
