@@ -49,20 +49,15 @@ def read_sweep(
     return SweepAsked(fields, parse_arguments(own, SweepOptions), str(out_dir), str(name))
 
 # %% ../../nbs/apps/16_sweep.ipynb #7eb91a44
-_text = """Search settings of lts_train: many are tried with several seeds each, most are
-given up early, the best are trained to the end.
+_text = """Search settings of lts_train, several seeds each: most are given up early.
 
-  lts_sweep 'training.lr=tag(log,interval(1e-4,1e-2))' \\
-      'model.name=choice(ResNet1D,ConvNetADSB)' sweep.trials=12
-  lts_sweep space=space.yaml data.path=recordings exp_name=rates
-                                            fields of a YAML file, a list is a
-                                            choice
+  lts_sweep 'training.lr=tag(log,interval(1e-4,1e-2))' 'model.name=choice(ResNet1D,ConvNetADSB)' sweep.trials=12
+  lts_sweep space=space.yaml data.path=recordings exp_name=rates     fields of a YAML file, a list is a choice
   lts_sweep space=space.yaml sweep.engine=ray     on a Ray cluster
 
-A field takes one value, or choice(a,b), interval(0,.5), int(interval(1,8)),
-range(1,9), tag(log,interval(1e-4,1e-2)). The same command again goes on where
-it was stopped, and trains nothing twice. Each training is an ordinary run in
-<out_dir>/<exp_name>, where trials.csv is the table; lts_summarize reads them.
+A field takes one value, or choice(a,b), interval(0,.5), int(interval(1,8)), range(1,9), tag(log,interval(1e-4,1e-2)). The same command again goes on where it was stopped, and trains nothing twice.
+
+Each training is an ordinary run in <out_dir>/<exp_name>, where trials.csv is the table; lts_summarize reads them.
 
 {fields}
 """
@@ -92,8 +87,11 @@ def _sweep(asked):
 class SweepCommand(Command):
     "The command, whose fields are those of runs and of a search."
     def parse(self, args):
-        "What is asked for."
-        return read_sweep(args)
+        "What is asked for, checked."
+        from lt_signals.runs.sweep import check_space
+        asked = read_sweep(args)
+        check_space(asked.fields, asked.options)
+        return asked
 
     def fields(self, args, width):
         "The fields of the search; `lts_train --help` has those of a run."

@@ -116,6 +116,7 @@ def check_space(
     o:SweepOptions, # How settings are searched
 ) -> dict: # What is varied
     "Refuse fields and values that no run can have."
+    make_run_config({k: _first(v) for k,v in fields.items()}) # knows the names of fields
     space = {k: v for k,v in fields.items() if isinstance(v, (Choice, Interval))}
     if not space:
         raise ConfigError('nothing is varied: give a field several values, as '
