@@ -24,15 +24,48 @@ from lt_signals.core.files import shared_data
 from lt_signals.core.random import seed_stream, setup_seed
 from lt_signals.core.rows import machine_name, Rows
 from lt_signals.data.dataloaders import build_dataloaders
-from lt_signals.data.splits import Split
-from lt_signals.evaluation.predictions import predict
+from lt_signals.data.splits import Split, stratified_split
+from lt_signals.evaluation.metrics import class_scores, class_tally
+from lt_signals.evaluation.predictions import group_labels, predict, vote
 from lt_signals.io.readers import open_signals
 from lt_signals.runs.pretrained import load_pretrained
 from lt_signals.tasks.crop_learner import validated_on_training
 from lt_signals.training.classifier_stages import Stage1, Stage2
 from lt_signals.training.fit import fit_stages
 from lt_signals.training.learner import classifier_learner
-from rtl433 import AUGMENT, features, hold_out, scores
+from rtl433 import features
+
+AUGMENT = [{'RandomTimeShift': dict(max_shift=256, p=.5, circular=True)}, {'CarrierOffset': dict(max_offset=.44, p=.8)},
+           {'PhaseRotation': {}}, {'IQSwap': dict(p=.5)}, {'RandomAmplitude': dict(scale_range=(-6, 6), db=True, p=1.)},
+           {'RandomNoiseSNR': dict(snr_range=(5, 30), p=.5)}]
+
+
+def hold_out(store, seed, share=1/3):
+    "Test files, drawn at random within each class, and a few windows of the others to watch the training by."
+    unit = store.meta['capture'].to_numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # a class with one file is in the training part only
+        _, _, test = stratified_split(group_labels(store.labels, unit), (1 - share, 0., share), seed=seed)
+    held = np.isin(unit, np.unique(unit)[test])
+    train = np.flatnonzero(~held)
+    watch = seed_stream(seed, 'watch').random(len(train)) < .05
+    return Split(train[~watch], train[watch], np.flatnonzero(held))
+
+
+def scores(probs, store, test):
+    "Macro recall of windows and of files, over the classes with at least three files."
+    y, file = store.labels[test], store.meta.capture.to_numpy()[test]
+    all_files = group_labels(store.labels, store.meta.capture.to_numpy())
+    scored = np.bincount(all_files, minlength=store.n_classes) >= 3
+    votes = vote(probs.clamp_min(1e-3), file)
+
+    def recall(guess, truth):
+        tally = class_tally(torch.as_tensor(guess), torch.as_tensor(truth), store.n_classes).numpy()
+        return class_scores(*tally)[1][scored & (tally[1] > 0)].mean()
+
+    truth, guess = group_labels(y, file), votes.probs.argmax(1).numpy()
+    wrong = [f'{f} as {store.classes[g]}' for f, g, t in zip(votes.groups, guess, truth) if g != t and scored[t]]
+    return recall(probs.argmax(1), y), recall(guess, truth), wrong
 
 WAYS = ['scratch', 'encoder', 'encoder, mean', 'features, mean']
 
