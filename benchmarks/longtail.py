@@ -53,6 +53,7 @@ SCRATCH = {  # trained from scratch: fields of `Stage1`, and the head
     'BalPoE, EMA': dict(net='experts', loss='BalPoE', ema_decay=.99),
     'BCL': dict(loss='BCL', head='contrast', views=[{'PhaseRotation': {}}, {'RandomNoiseSNR': dict(snr_range=(10, 30), p=.5)}]),
     'ETF': dict(loss='DotRegression', head='etf'),
+    'CE, noise': dict(augment=[{'PhaseRotation': {}}, {'RandomNoiseSNR': dict(snr_range=(10, 30), p=.5)}]),
     'front ends': dict(augment=[{'PhaseRotation': {}}, {'PhaseNoise': dict(max_linewidth=2e-5)}, {'IQImbalance': dict(max_gain_db=.2, max_phase_deg=1.)}]),
 }
 AFTER = {  # what features they start from, and their stage; `tau` is chosen on validation
@@ -62,6 +63,8 @@ AFTER = {  # what features they start from, and their stage; `tau` is chosen on 
     'τ-norm': ('CE', lambda epochs: Stage3('tau_norm', metric='macro_recall', temperature=False)),
     'τ-norm, SGD': ('CE, SGD', lambda epochs: Stage3('tau_norm', metric='macro_recall', temperature=False)),
     'cRT, cycling': ('CE', lambda epochs: Stage2(mode='crt', epochs=epochs, sampler_options=dict(cycle=True))),
+    'cRT, noise': ('CE, noise', lambda epochs: Stage2(mode='crt', epochs=epochs)),
+    'cRT, mixup': ('CE, mixup', lambda epochs: Stage2(mode='crt', epochs=epochs)),
     'cRT, EMA': ('CE, EMA', lambda epochs: Stage2(mode='crt', epochs=epochs)),
     'LORT': ('CE', lambda epochs: Stage2(mode='crt', epochs=epochs, loss='LORT', sampler='none')),
     'MiSLAS': ('CE, mixup', lambda epochs: Stage2(mode='lws', epochs=epochs, loss='LabelAwareSmoothing', shift_bn=True)),
@@ -70,7 +73,7 @@ AFTER = {  # what features they start from, and their stage; `tau` is chosen on 
     'experts, post-hoc LA': ('experts, CE', lambda epochs: Stage3('logit_adjust', metric='macro_recall', temperature=False)),
 }
 CLASSIC = ['CE', 'focal', 'CB', 'LDAM-DRW', 'balanced softmax', 'LA', 'post-hoc LA', 'cRT', 'LWS', 'τ-norm', 'sqrt', 'progressive']
-NEW = ['LORT', 'cRT, cycling', 'CE, EMA', 'cRT, EMA', 'experts, CE', 'experts, cRT', 'experts, post-hoc LA', 'SADE', 'BalPoE', 'BalPoE, mixup',
+NEW = ['LORT', 'cRT, cycling', 'CE, EMA', 'cRT, EMA', 'CE, noise', 'cRT, noise', 'cRT, mixup', 'experts, CE', 'experts, cRT', 'experts, post-hoc LA', 'SADE', 'BalPoE', 'BalPoE, mixup',
        'BalPoE, EMA', 'SADE, diversity', 'CE, mixup', 'MiSLAS', 'CE, decay', 'weight balancing', 'ETF', 'BCL']
 SETS = dict(classic=CLASSIC, new=NEW, all=[*SCRATCH, *AFTER])
 EXPERTS = dict(ConvNetADSB='SharedExpertsConvNet') # networks whose experts share their beginning
