@@ -102,4 +102,4 @@ def train_part(
     except Paused: return dict(score=part.stops[str(part.stop)])
     except (LTSError, RuntimeError, OSError) as e:
         return dict(problem=' '.join(str(e).split())[:300])
-    return _final(part) if part.stop is None else dict(score=_final(part).get('score'), ended=True)
+    return _final(part) # also where it ended before the stop
