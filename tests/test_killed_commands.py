@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from lt_signals.apps.convert import convert_command
 from lt_signals.apps.detect import detect_command
@@ -87,11 +88,15 @@ def check_whole(folder, *references):
         whole = [content(r/name) for r in references if (r/name).exists()]
         assert content(file) in whole, f'{name} is neither old nor new'
 
+def kind_of(file):
+    "What a file of tensors says that it holds."
+    with safe_open(file, 'pt') as f: return [*f.metadata()][0]
+
 def check_run(folder):
     "Whatever a run has written so far can be read."
     for file in held(folder).values():
         if file.suffix == '.json': json.loads(file.read_text())
-        if file.suffix == '.safetensors': read_tensors(file)
+        if file.suffix == '.safetensors': read_tensors(file, kind_of(file))
         if file.suffix in ('.pt', '.pth'): load_state(file)
         if file.suffix == '.csv': assert len({len(row) for row in csv.reader(file.open())}) == 1, file
 
