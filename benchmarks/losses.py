@@ -1,82 +1,87 @@
-"""Forward and backward pass of each loss beside `F.cross_entropy`, at (4096, 1000) in float32.
+"""Forward and backward pass of every loss, beside the plain loss that one would use instead, float32.
 
-All losses take turns, in an order drawn anew each round, so that they share the state of the memory allocator and the load
-of the machine; a ratio is the median over the rounds of a loss's time over that of `F.cross_entropy` in the same round. The
-second row shows how much of it is noise.
+Losses of one label at (4096, 1000) beside `F.cross_entropy`, sigmoid ones beside torchvision's focal loss; those of SNR at (4096, 26) beside `F.cross_entropy`;
+those of several labels at (4096, 1000) beside `F.binary_cross_entropy_with_logits`. Losses of experts and embeddings get those of three experts, or 128
+numbers a sample and a class. All take turns (`turns.py`); a ratio below 1 means that ours is slower, and a row of the plain loss beside itself shows the noise.
 
-Run: python benchmarks/losses.py [--device cuda] [--threads 1] [--rounds 60]
+Run: python benchmarks/losses.py [--device cuda] [--rounds 20] [--small]     --small: 8 rounds at a batch of 1,024
 """
-import argparse, os, platform, random, time
-from statistics import median
+import argparse
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torchvision.ops import sigmoid_focal_loss
 
 from lt_signals.losses.base import create_loss, losses
+from turns import one_thread, store, take_turns
 
-BATCH, CLASSES, LIMIT = 4096, 1000, 1.5
-BASE = 'F.cross_entropy'
+CLASSES, SNRS = 1000, 26
 VARIANTS = {'ClassBalanced, focal': ('ClassBalanced', dict(base='focal')),
             'ClassBalanced, sigmoid focal': ('ClassBalanced', dict(base='sigmoid_focal'))}
-# what is no cross-entropy of (adjusted) logits: sigmoids of every class, a matrix of costs, several losses at once
-OTHER = ('SigmoidFocal', 'ClassBalanced, sigmoid focal', 'CostSensitiveExpected', 'Combined', 'DistancePenalizedSNR', 'OrdinalSNR',
-         'torchvision focal')
+SIGMOID = 'SigmoidFocal', 'ClassBalanced, sigmoid focal'
+SNR = 'DistancePenalizedSNR', 'OrdinalSNR'
+GOALS = {'CrossEntropy': .67, 'FocalLoss': .67, 'BalancedSoftmax': .67, 'LogitAdjustment': .67, 'LDAM': .67, 'VS': .67}
 
 
-def candidates(counts, y, device):
-    "{name: function of the logits}"
-    res = {BASE: lambda z: F.cross_entropy(z, y), f'{BASE} again': lambda z: F.cross_entropy(z, y)}
-    named = {n: (n, losses.info[n].get('example', {})) for n in losses
-             if not losses.info[n].get('multilabel')} | VARIANTS
-    for label, (name, options) in named.items():
-        loss = create_loss(name, counts, CLASSES, **options).to(device)
-        loss.set_epoch(5, 10)
-        res[label] = lambda z, loss=loss: loss(z, y)
-    hot = F.one_hot(y, CLASSES).float()
-    res['torchvision focal'] = lambda z: sigmoid_focal_loss(z, hot, reduction='sum')/len(z)
-    return res
+class Work:
+    "Logits, labels and features of a size, on a device."
+    def __init__(self, batch, classes, device):
+        g = torch.Generator().manual_seed(0)
+        self.z = (20*torch.rand(batch, classes, generator=g) - 10).to(device)
+        self.y = torch.randint(classes, (batch,), generator=g).to(device)
+        self.hot = (torch.rand(batch, classes, generator=g) < .01).float().to(device)
+        self.experts = torch.randn(batch, 3, classes, generator=g).to(device)
+        self.points, self.centres = (F.normalize(torch.randn(n, 128, generator=g), dim=1).to(device) for n in (batch, classes))
+        self.counts = (1000*100**-(torch.arange(classes)/(classes - 1))).long()
+
+    def step(self, loss, target, *feature):
+        "A function: one forward and backward pass."
+        def f():
+            z, *rest = (t.detach().requires_grad_() for t in (self.z, *feature))
+            loss(z, target, *([rest[0] if len(rest) == 1 else rest] if rest else [])).backward()
+        return f
 
 
-def seconds(loss, z):
-    "One forward and backward pass."
-    wait = torch.cuda.synchronize if z.is_cuda else lambda: None
-    z = z.detach().requires_grad_()
-    wait()
-    start = time.perf_counter()
-    loss(z).backward()
-    wait()
-    return time.perf_counter() - start
+def plain(work):
+    "What one would use instead."
+    one_hot = F.one_hot(work.y, work.z.shape[1]).float()
+    focal = lambda z, y: sigmoid_focal_loss(z, one_hot, reduction='sum')/len(z)
+    return {'F.cross_entropy': work.step(F.cross_entropy, work.y), 'torchvision focal': work.step(focal, work.y),
+            'F.binary_cross_entropy_with_logits': work.step(F.binary_cross_entropy_with_logits, work.hot)}
 
 
-def main(device, rounds, threads):
-    if threads: torch.set_num_threads(threads)
-    rng = torch.Generator().manual_seed(0)
-    z = (20*torch.rand(BATCH, CLASSES, generator=rng) - 10).to(device)
-    y = torch.randint(CLASSES, (BATCH,), generator=rng).to(device)
-    counts = (1000*100**-(torch.arange(CLASSES)/(CLASSES - 1))).long()
-    todo = candidates(counts, y, device)
-    times, order = {k: [] for k in todo}, random.Random(0)
-    for k in range(rounds + 5):
-        for name in order.sample([*todo], len(todo)):
-            t = seconds(todo[name], z)
-            if k >= 5: times[name].append(t)  # the first five rounds are warm-up
+def ours(label, work):
+    "One of our losses."
+    name, options = VARIANTS.get(label, (label, losses.info.get(label, {}).get('example', {})))
+    info = losses.info.get(name, {})
+    loss = create_loss(name, work.counts, work.z.shape[1], **options).to(work.z.device)
+    loss.set_epoch(5, 10)
+    features = dict(experts=[work.experts], embeddings=[work.points, work.centres]).get(info.get('features'), [])
+    return work.step(loss, work.hot if info.get('multilabel') else work.y, *features)
 
-    name = torch.cuda.get_device_name(device) if z.is_cuda else f'{os.cpu_count()} CPUs ({platform.machine()})'
-    print(f'{name}, {torch.get_num_threads()} torch threads, Python {platform.python_version()}, '
-          f'torch {torch.__version__}, torchvision {torchvision.__version__}')
-    print(f'forward and backward at ({BATCH}, {CLASSES}), float32, median of {rounds} rounds\n')
-    print(f'{"loss":32}{"ms":>8}{"ratio":>8}')
-    ratios = {k: median(a/b for a, b in zip(times[k], times[BASE])) for k in todo}
-    for k in todo: print(f'{k:32}{1e3*median(times[k]):8.2f}{ratios[k]:8.2f}')
-    worst = max((k for k in todo if k not in OTHER), key=ratios.get)
-    print(f'\nclosed forms of cross-entropy (wanted: at most {LIMIT}x): at most {ratios[worst]:.2f}x, {worst}')
+
+def peer_of(label):
+    if label in SIGMOID: return 'torchvision focal'
+    return 'F.binary_cross_entropy_with_logits' if losses.info.get(label, {}).get('multilabel') else 'F.cross_entropy'
+
+
+def main(device, rounds, small):
+    one_thread()
+    batch, rounds = (1024, 8) if small else (4096, rounds)
+    big, few = Work(batch, CLASSES, device), Work(batch, SNRS, device)
+    labels = [*losses, *VARIANTS]
+    ways = {k: ours(k, few if k in SNR else big) for k in labels}
+    peers = plain(big) | {'of 26': plain(few)['F.cross_entropy'], 'F.cross_entropy again': plain(big)['F.cross_entropy']}
+    times = take_turns(ways | peers, rounds, cuda=str(device).startswith('cuda'))
+    for label in ['F.cross_entropy again', *labels]:
+        peer = peer_of(label)
+        pair = {'ours': times[label], peer: times['of 26' if label in SNR else peer]}
+        store(f'loss {label}', pair, fair=peer, goal=GOALS.get(label), device=device, batch=batch)
 
 
 if __name__ == '__main__':
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--device', default='cpu', help='cpu, cuda, ...')
-    a.add_argument('--rounds', type=int, default=60, help='timed rounds')
-    a.add_argument('--threads', type=int, default=0, help="torch threads; 0 is torch's own choice")
+    a.add_argument('--rounds', type=int, default=20, help='timed rounds')
+    a.add_argument('--small', action='store_true', help='8 rounds at a batch of 1,024')
     main(**vars(a.parse_args()))

@@ -1,6 +1,9 @@
-"""Seconds and memory for an epoch of every sampler, beside numpy's and torch's weighted draws.
+"""An epoch of every sampler: beside weighted draws of torch and numpy, and seconds and memory at fifty million labels.
 
-Run: python benchmarks/samplers.py [--small]
+The peers draw as many independent samples of equal classes: torch's WeightedRandomSampler (which stops at 2**24 labels), numpy's `choice` with p, and the
+two that someone who knows numpy writes: cumulated weights and `searchsorted`, and a class first, then one of its samples (of arrays prepared before).
+
+Run: python benchmarks/samplers.py [--small]     --small: half a million labels in turns, rows in benchmarks/speed.json
 """
 import argparse, platform, resource, threading, time
 from pathlib import Path
@@ -11,6 +14,7 @@ from torch.utils.data import WeightedRandomSampler
 
 from lt_signals.core.counts import long_tail_counts
 from lt_signals.data.samplers import make_sampler, samplers
+from turns import one_thread, store, take_turns
 
 
 class PeakMemory:
@@ -52,16 +56,28 @@ def make_labels(n, n_classes, ratio=1000.):
     return y, counts
 
 
-def numpy_choice(labels, counts):
-    "What is usually written: a weight a sample, and `choice` with p."
-    p = 1/counts[labels]
-    return np.random.default_rng(0).choice(len(labels), len(labels), p=p/p.sum())
+def peers(labels, counts):
+    "Ways to draw an epoch of equal classes, each with what it needs prepared: {name: function}."
+    n, rng = len(labels), np.random.default_rng(0)
+    weights = 1/counts[labels]
+    p, cumulated = weights/weights.sum(), np.cumsum(weights)/weights.sum()
+    by_class, start = np.argsort(labels, kind='stable'), np.r_[0, counts.cumsum()[:-1]]
+    in_torch = WeightedRandomSampler(torch.from_numpy(weights), n)
+    def class_first():
+        c = rng.integers(0, len(counts), n)
+        return by_class[start[c] + rng.integers(0, counts[c])]
+    return {'torch WeightedRandomSampler': lambda: np.fromiter(in_torch, np.int64, n), 'numpy choice(p)': lambda: rng.choice(n, n, p=p),
+            'numpy searchsorted': lambda: np.searchsorted(cumulated, rng.random(n)), 'numpy, a class first': class_first}
 
 
-def torch_weighted(labels, counts):
-    w = torch.from_numpy(1/counts[labels])
-    try: return len(list(WeightedRandomSampler(w, 10))) and 'works'
-    except RuntimeError as e: return str(e).split('\n')[0]
+def in_turns(n=500_000, n_classes=1000, rounds=8):
+    "Rows: our samplers that draw equal classes, beside the peers."
+    one_thread()
+    y, counts = make_labels(n, n_classes)
+    for name in ('class_uniform', 'inv_freq'):
+        s = make_sampler(y, name)
+        store(f'sampler {name}, an epoch of {n:,}', take_turns({'ours': s.epoch_indices, **peers(y, counts)}, rounds, 1),
+              fair='numpy, a class first')
 
 
 def main(n, n_classes):
@@ -69,23 +85,19 @@ def main(n, n_classes):
           f'Python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}')
     y, counts = make_labels(n, n_classes)
     print(f'{n:,} labels, {n_classes} classes of {counts.max():,} to {counts.min():,}\n')
-    t_ref, gb_ref, i = measure(lambda: numpy_choice(y, counts))
-    print(f'{"":32}{"s/epoch":>9}{"peak GB":>9}{"faster":>9}')
-    print(f'{"numpy choice(p=1/n)":32}{t_ref:9.2f}{gb_ref:9.2f}{1:8.1f}x')
-    del i
+    print(f'{"":32}{"s/epoch":>9}{"peak GB":>9}')
     for name in samplers:
         t0, gb0, s = measure(lambda: make_sampler(y, name, total_epochs=10))
         s.set_epoch(5)
         t, gb, i = measure(s.epoch_indices)
         error = np.abs(np.bincount(y[i], minlength=n_classes)/n - s.class_probs()).max()
-        print(f'{name:32}{t:9.2f}{gb:9.2f}{t_ref/t:8.1f}x   set-up {t0:.1f} s {gb0:.2f} GB, '
+        print(f'{name:32}{t:9.2f}{gb:9.2f}   set-up {t0:.1f} s {gb0:.2f} GB, '
               f'error of class shares {error:.1e}')
         del s, i
-    print(f'\ntorch WeightedRandomSampler: {torch_weighted(y, counts)}')
     print(f'peak of the whole process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6:.1f} GB')
 
 
 if __name__ == '__main__':
     a = argparse.ArgumentParser(description=__doc__)
-    a.add_argument('--small', action='store_true', help='2 million labels')
-    main(2_000_000 if a.parse_args().small else 50_000_000, 1000)
+    a.add_argument('--small', action='store_true', help='half a million labels, in turns with the peers')
+    in_turns() if a.parse_args().small else main(50_000_000, 1000)
