@@ -13,7 +13,7 @@ from .commands import Command, parse_arguments
 from ..core.config import describe_config, override_text
 from ..core.errors import ConfigError
 from ..core.tables import two_columns
-from ..runs.search_space import read_override, read_space, SweepOptions
+from ..runs.search_space import read_setting, read_space, SweepOptions
 
 # %% ../../nbs/apps/16_sweep.ipynb #7902b210
 @dataclass
@@ -43,7 +43,7 @@ def read_sweep(
     fields = {}
     for k,v in named:
         if k == 'space': fields |= read_space(v)
-    fields |= {k: read_override(k, v) for k,v in named if k != 'space' and not k.startswith('sweep.')}
+    fields |= {k: read_setting(k, v) for k,v in named if k != 'space' and not k.startswith('sweep.')}
     load_plugins(fields.get('plugins', []))
     out_dir, name = fields.pop('out_dir', 'experiments'), fields.pop('exp_name', 'sweep')
     return SweepAsked(fields, parse_arguments(own, SweepOptions), str(out_dir), str(name))

@@ -14,8 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import List, get_origin
 
-from .commands import Command, end_quietly, read_override, read_value
-from ..core.config import check_names, describe_config, make_config, override_text
+from .commands import Command, end_quietly, read_value
+from ..core.config import (check_names, describe_config, make_config, override_text,
+                                    read_override)
 from ..core.errors import ConfigError, LTSError
 from ..core.registry import load_plugins
 from ..core.runs import RunFolder

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save as safetensors_bytes
+from safetensors.torch import save_file
 from torch import Tensor
 
 from .checked_json import check_shape, parse_json
 from .errors import SignalFileError, warn_file
-from .files import write_atomically
+from .files import atomic_path
 
 # %% ../../nbs/core/06_tensor_files.ipynb #65928d6e
 def _add(h, o):
@@ -43,6 +43,16 @@ def state_digest(
     _add(h, state)
     return h.hexdigest()
 
+# %% ../../nbs/core/06_tensor_files.ipynb #75a5f2b0
+def _apart(tensors):
+    "Tensors that share no memory, which safetensors refuses; a large one is not copied for nothing."
+    seen, res = set(), {}
+    for k,v in tensors.items():
+        at = v.untyped_storage()
+        res[k] = v.clone() if at.data_ptr() in seen or at.nbytes() > v.nbytes else v
+        seen.add(at.data_ptr())
+    return res
+
 # %% ../../nbs/core/06_tensor_files.ipynb #c237fc19
 def write_tensors(
     path, # File, `.safetensors`
@@ -51,10 +61,10 @@ def write_tensors(
     facts:dict=None, # What goes with the tensors, JSON-able
 ):
     "Write tensors atomically, with a digest."
-    state = {k: v.detach().cpu().contiguous().clone() for k,v in tensors.items()}
+    state = _apart({k: v.detach().cpu().contiguous() for k,v in tensors.items()})
     facts = json.loads(json.dumps(facts or {}))
     note = dict(sha256=state_digest([kind, facts, state]), facts=facts)
-    write_atomically(path, safetensors_bytes(state, {kind: json.dumps(note)}))
+    with atomic_path(path) as part: save_file(state, part, {kind: json.dumps(note)})
 
 # %% ../../nbs/core/06_tensor_files.ipynb #e76d6894
 _train_again = 'copy it from its source again, or train again.'
