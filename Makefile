@@ -1,11 +1,11 @@
-# make demo | test | test-slow | test-latest | test-lowest | house | pages | docs | clean        (PYTHON=python3.12 chooses the interpreter)
+# make demo | test | test-slow | test-latest | test-lowest | house | speed | pages | docs | clean        (PYTHON=python3.12 chooses the interpreter)
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slow test-latest test-lowest house pages docs install clean
+.PHONY: demo test test-slow test-latest test-lowest house speed pages docs install clean
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python {v[0]}.{v[1]} found; lt_signals needs 3.10 to 3.13: make PYTHON=python3.12 ...") if not (3, 10) <= v[:2] <= (3, 13) else None'
@@ -54,6 +54,11 @@ test-lowest: .venv-lowest/.installed
 # the order of the rooms: imports go down, none in a circle
 house: install
 	$(BIN)/lint-imports
+
+# ours beside the fairest peers, by processor time; about ten minutes
+speed: install
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/pages.py speed
 
 # tables and figures of the benchmark pages, from the rows in benchmarks/*.json; trains nothing
 pages: install

@@ -1,7 +1,7 @@
 """Forward and backward pass of every loss, beside the plain loss that one would use instead, float32.
 
 Losses of one label at (4096, 1000) beside `F.cross_entropy`, sigmoid ones beside torchvision's focal loss; those of SNR at (4096, 26) beside `F.cross_entropy`;
-those of several labels at (4096, 1000) beside `F.binary_cross_entropy_with_logits`. Losses of experts and embeddings get those of three experts, or 128
+those of several labels at (4096, 1000) beside `F.binary_cross_entropy_with_logits`, or that focal loss. Losses of experts and embeddings get those of three experts, or 128
 numbers a sample and a class. All take turns (`turns.py`); a ratio below 1 means that ours is slower, and a row of the plain loss beside itself shows the noise.
 
 Run: python benchmarks/losses.py [--device cuda] [--rounds 20] [--small]     --small: 8 rounds at a batch of 1,024
@@ -18,7 +18,7 @@ from turns import one_thread, store, take_turns
 CLASSES, SNRS = 1000, 26
 VARIANTS = {'ClassBalanced, focal': ('ClassBalanced', dict(base='focal')),
             'ClassBalanced, sigmoid focal': ('ClassBalanced', dict(base='sigmoid_focal'))}
-SIGMOID = 'SigmoidFocal', 'ClassBalanced, sigmoid focal'
+SIGMOID = 'SigmoidFocal', 'ClassBalanced, sigmoid focal', 'MultiLabelFocal', 'Asymmetric'
 SNR = 'DistancePenalizedSNR', 'OrdinalSNR'
 GOALS = {'CrossEntropy': .67, 'FocalLoss': .67, 'BalancedSoftmax': .67, 'LogitAdjustment': .67, 'LDAM': .67, 'VS': .67}
 
@@ -45,8 +45,8 @@ class Work:
 def plain(work):
     "What one would use instead."
     one_hot = F.one_hot(work.y, work.z.shape[1]).float()
-    focal = lambda z, y: sigmoid_focal_loss(z, one_hot, reduction='sum')/len(z)
-    return {'F.cross_entropy': work.step(F.cross_entropy, work.y), 'torchvision focal': work.step(focal, work.y),
+    def focal(z, y): return sigmoid_focal_loss(z, y, reduction='sum')/len(z)
+    return {'F.cross_entropy': work.step(F.cross_entropy, work.y), 'torchvision focal': work.step(focal, one_hot),
             'F.binary_cross_entropy_with_logits': work.step(F.binary_cross_entropy_with_logits, work.hot)}
 
 
