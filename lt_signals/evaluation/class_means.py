@@ -16,7 +16,7 @@ from torch import Tensor
 from ..core.errors import SignalFileError
 from ..core.tensor_files import read_tensors, write_tensors
 from .diagnostics import spread_samples
-from .predictions import predict
+from .predictions import predict_features
 
 # %% ../../nbs/evaluation/23_class_means.ipynb #ca15bd6d
 class ClassMeans(NamedTuple):
@@ -67,9 +67,9 @@ def learned_means(
     real = np.flatnonzero(dls.train.indices < len(dls.store)) # generated ones come after them
     at = real[spread_samples(dls.train.labels[real], most*len(dls.vocab))]
     dl = dls.valid.new(dls.store.subset(dls.train.indices[at]))
-    preds = predict(learn_or_model, dl, features=True)
-    if not preds.features.isfinite().all(): return None
-    return class_means(preds.features, preds.targets, list(dls.vocab))
+    features, labels = predict_features(learn_or_model, dl)
+    if not features.isfinite().all(): return None
+    return class_means(features, labels, list(dls.vocab))
 
 # %% ../../nbs/evaluation/23_class_means.ipynb #52b47686
 def write_means(

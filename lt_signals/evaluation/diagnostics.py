@@ -10,9 +10,9 @@ import numpy as np
 
 from ..core.errors import LTSError
 from ..core.random import seed_stream
-from .analysis import Analyzer, class_columns, rank_scores
+from .analysis import Analyzer, as_array, class_ranks, Ranks
 from .calibration import calibration_bins, calibration_scores, check_probs
-from .predictions import Predictions
+from .predictions import best_class, Predictions
 
 # %% ../../nbs/evaluation/04_diagnostics.ipynb #7c0ed867
 def confidence_histogram(
@@ -22,22 +22,21 @@ def confidence_histogram(
 ) -> dict: # 'right' and 'wrong' (samples in each bin), 'accuracy', 'mean_confidence'
     "How confident the right and the wrong predictions are (Guo et al. 2017, arXiv:1706.04599)."
     y_true, probs = check_probs(y_true, probs)
-    conf, right = probs.max(1),probs.argmax(1) == y_true
+    conf, named = best_class(probs)
+    right = named == y_true
     count = lambda of: np.histogram(conf[of], n_bins, (0, 1))[0].tolist()
     return dict(right=count(right), wrong=count(~right), accuracy=float(right.mean()),
                 mean_confidence=float(conf.mean(dtype=np.float64)))
 
 # %% ../../nbs/evaluation/04_diagnostics.ipynb #74f15277
 def roc_points(
-    scores, # Scores of all samples, shape (n,)
-    positives, # Those of the positive ones, which are among them; neither none nor all
+    r:Ranks, # Of the positives, neither none nor all
 ) -> tuple: # False- and true-positive rate at each corner of the curve, rising
     "The corners of a ROC curve; samples of equal scores are accepted together."
-    at = np.unique(positives)[::-1] # between two of them, only negatives are added
-    n, n_pos = len(scores), len(positives)
-    over = lambda x, side: len(x) - np.searchsorted(np.sort(x), at, side)
-    hits = np.stack([over(positives, side) for side in ('right', 'left')], 1).ravel()
-    called = np.stack([over(scores, side) for side in ('right', 'left')], 1).ravel()
+    n, n_pos = r.n, len(r.below)
+    at = np.flatnonzero(r.own_upto == np.arange(1, n_pos + 1))[::-1] # the last of equal scores
+    over = lambda total, upto, below: np.stack([total - upto[at], total - below[at]], 1).ravel()
+    hits, called = over(n_pos, r.own_upto, r.own_below), over(n, r.upto, r.below)
     return np.r_[0, (called - hits)/(n - n_pos), 1], np.r_[0, hits/n_pos, 1]
 
 # %% ../../nbs/evaluation/04_diagnostics.ipynb #ff0f355e
@@ -45,10 +44,10 @@ def _roc_rows(y_true, scores, fpr):
     "True-positive rates of each class at the rates `fpr`, and its AUROC; NaN where undefined."
     tpr = np.full((scores.shape[1], len(fpr)), np.nan)
     area = np.full(scores.shape[1], np.nan)
-    for k,(column,own) in enumerate(class_columns(y_true, scores)):
-        if not 0 < len(own) < len(column): continue
-        tpr[k] = np.interp(fpr, *roc_points(column, own))
-        area[k] = rank_scores(column, own)[0]
+    for k,r in enumerate(class_ranks(y_true, scores)):
+        if not 0 < len(r.below) < r.n: continue
+        tpr[k] = np.interp(fpr, *roc_points(r))
+        area[k] = r.auroc
     return tpr, area
 
 # %% ../../nbs/evaluation/04_diagnostics.ipynb #96abe1f9
@@ -60,7 +59,7 @@ def roc_curves(
 ) -> dict: # 'fpr', and 'curves': 'macro' and each group → 'tpr' and 'auroc'; None where undefined
     "Mean one-vs-rest ROC curve of all classes and of each group, with the mean area under it."
     fpr = np.concatenate([[0], np.geomspace(1e-4, 1, n_points - 1)])
-    tpr, area = _roc_rows(y_true, np.asarray(scores), fpr)
+    tpr, area = _roc_rows(y_true, as_array(scores), fpr)
     def mean(inside):
         "Mean curve of the classes `inside`."
         inside = inside & ~np.isnan(area)
@@ -84,7 +83,7 @@ def diagnostics(
     digits:int=4, # Significant digits that are kept
 ) -> dict: # 'calibration', 'confidence', 'roc': plain Python numbers, a few kilobytes
     "What the figures of confidence and ranking need: bins, histograms, curves."
-    y, probs, groups = preds.targets.numpy(), preds.probs.numpy(), analyzer.groups
+    y, probs, groups = preds.targets.numpy(), preds.prob_array, analyzer.groups
     calibration = calibration_bins(y, probs) | dict(scores=calibration_scores(preds, groups))
     return _rounded(dict(calibration=calibration, confidence=confidence_histogram(y, probs),
                          roc=roc_curves(y, probs, groups)), digits)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from sklearn.metrics import precision_recall_curve
 
-from .analysis import rank_scores
+from .analysis import Ranks
 from .class_figures import (ClassOrder, color_scale, confusion_image,
                                                  write_cells)
 from .figures import (house_style, legend_beside, new_axes, none_to_nan,
@@ -72,7 +72,7 @@ def plot_label_confusion(
 def _class_curve(ax, y, p, color, name, cut=None):
     "Precision over recall of a class, with a dot at the threshold `cut`."
     precision, recall, _ = precision_recall_curve(y, p)
-    ap = rank_scores(p, p[y])[1]
+    ap = Ranks.of(np.sort(p), p[y]).average_precision
     ax.step(recall, precision, where='post', color=color, lw=1.2, label=f'{name} ({ap:.3f})')
     if cut is None: return
     named = p >= cut

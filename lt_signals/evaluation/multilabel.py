@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.errors import LTSError
 from .analysis import (Analyzer, as_array, defined_mean, number_or_none,
-                                            rank_scores)
+                                            Ranks)
 from .metrics import best_threshold, class_scores, sparse_confusion
 from .predictions import predict, Predictions
 
@@ -140,7 +140,8 @@ def _together(y, named):
 # %% ../../nbs/evaluation/07_multilabel.ipynb #07ac7f9y
 def _scores(y, p, tally):
     "Scores of each class by name, shape (n_classes,) each."
-    rank = np.array([rank_scores(col, col[at]) for col,at in zip(p.T, y.T)]).T # AUROC, AP
+    ranks = [Ranks.of(np.sort(col), col[at]) for col,at in zip(p.T, y.T)]
+    rank = np.array([(r.auroc, r.average_precision) for r in ranks]).T
     names = ('precision', 'recall', 'f1', 'auroc', 'ap')
     return dict(zip(names, (*class_scores(*tally), *rank)))
 

@@ -6,7 +6,7 @@
 __all__ = ['first_plan', 'check_stages', 'run_settings', 'RunState', 'evaluate_stage', 'run_stage', 'run_stages', 'fit_stages']
 
 # %% ../../nbs/training/14_fit.ipynb #8eb53d51
-import json, time
+import hashlib, json, time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,9 +17,9 @@ from fastai.torch_core import num_distrib, rank_distrib
 from fastcore.basics import patch
 from torch import nn
 
-from ..core.checked_json import check_shape, parse_json, to_json
-from ..core.errors import ConfigError, LTSError
-from ..core.files import check_settings, digest
+from ..core.checked_json import check_shape, parse_json, read_json, to_json
+from ..core.errors import ConfigError, LTSError, SignalFileError
+from ..core.files import check_settings, digest, file_digest, write_atomically
 from ..core.random import seed_stream, setup_seed
 from ..core.tables import flatten
 from ..evaluation.diagnostics import diagnostics
@@ -27,6 +27,8 @@ from ..evaluation.metrics import summary_row
 from .calibrated import match_head
 from .callbacks import class_loss
 from .checkpoint import load_state, save_state, save_weights
+from .sections import SpeedConfig
+from .speed import switched_on
 from .stages import (class_head, corrects_prior, HeadPrior, Plan, Stage,
                                         TrainContext)
 
@@ -84,23 +86,34 @@ def run_settings(
 
 # %% ../../nbs/training/14_fit.ipynb #ee7a9622
 class RunState:
-    "The checkpoint file of a run: settings, finished stages, and the fit under way."
-    version = 1
+    "The checkpoint of a run: `state.pt` of the fit under way, and a file for each finished stage."
+    version = 2
     def __init__(self,
         path, # Folder of the checkpoints; None keeps nothing
         settings:dict, # From `run_settings`
     ):
-        self.file = None if path is None else Path(path)/'state.pt'
+        self.path = None if path is None else Path(path)
         self.settings = settings
-        self.results = []
-        self.texts = dict(settings=json.dumps(settings), results='[]') # repeated by checkpoints
+        self.results = [] # Of each finished stage
+        self.digests = [] # SHA-256 of their files
+
+    file = property(lambda self: None if self.path is None else self.path/'state.pt')
+
+    def results_file(self,
+        i:int, # Number of a stage, from 0
+    ) -> Path:
+        "Where the results of a stage lie."
+        return self.path/f'results_{i}.json'
 
     def add(self,
         res:dict, # Results of a stage, JSON-able
     ):
-        "Note a finished stage."
-        self.results.append(json.loads(to_json(res)))
-        self.texts['results'] = to_json(self.results)
+        "Note a finished stage, in a file that is written once."
+        text = to_json(res)
+        if self.path is not None and not rank_distrib():
+            write_atomically(self.results_file(len(self.results)), text)
+        self.results.append(json.loads(text))
+        self.digests.append(hashlib.sha256(text.encode()).hexdigest())
 
 # %% ../../nbs/training/14_fit.ipynb #160bf71e
 @patch
@@ -110,13 +123,21 @@ def save(self:RunState,
 ):
     "Write the checkpoint atomically; of several processes, the first does."
     if self.file is None or rank_distrib(): return
-    save_state(dict(version=self.version, fit=fit, model={} if fit else model.state_dict(),
-                    **self.texts), self.file)
+    save_state(dict(version=self.version, settings=json.dumps(self.settings), results=self.digests,
+                    fit=fit, model={} if fit else model.state_dict()), self.file)
 
 # %% ../../nbs/training/14_fit.ipynb #e89596a2
 _fit_shape = dict(epoch=int, train_iter=int, model=dict, opt=dict, loss=dict, scaler=dict, rng=dict,
                   loader_rng=list, recorder=dict, callbacks=list)
-_state_shape = dict(version=int, settings=str, results=str, model=dict, fit=(_fit_shape, None))
+_state_shape = dict(version=int, settings=str, results=[str], model=dict, fit=(_fit_shape, None))
+
+@patch
+def _read_results(self:RunState, i, digest):
+    "The results of a finished stage, which must be those that the checkpoint goes on from."
+    file, remedy = self.results_file(i), 'copy it from its source again, or train again.'
+    res = read_json(file, {'name': str, 'rows': dict}, remedy, 'copy the whole folder again.')
+    if file_digest(file) == digest: return res
+    raise SignalFileError(file, 'is not what state.pt goes on from.', remedy=remedy)
 
 # %% ../../nbs/training/14_fit.ipynb #ee7a962x
 @patch
@@ -126,11 +147,11 @@ def load(self:RunState) -> dict: # The checkpoint, or None where there is none
     if not self.file.exists(): return None
     state = load_state(self.file)
     check_shape(state, _state_shape, self.file)
-    texts = {k: parse_json(state[k].encode('utf-8', 'replace'), self.file, shape, field=k)
-             for k,shape in dict(settings=dict, results=[{'name': str, 'rows': dict}]).items()}
-    check_settings(texts['settings'], self.settings, self.file,
+    begun = parse_json(state['settings'].encode('utf-8', 'replace'), self.file, field='settings')
+    check_settings(begun, self.settings, self.file,
                    'Resume with the same settings, or start anew with `resume=False`.')
-    self.texts['results'], self.results = state['results'], texts['results']
+    self.digests = state['results']
+    self.results = [self._read_results(i, d) for i,d in enumerate(self.digests)]
     return state
 
 # %% ../../nbs/training/14_fit.ipynb #aac7229c
@@ -141,10 +162,9 @@ def evaluate_stage(
     "Scores of the model as it is, on validation and (where there is one) test."
     scores = dict(rows={})
     for part in ctx.parts:
-        preds = ctx.predict(part)
-        scores[part] = ctx.analyzer.analyze(preds)
+        scores[part] = ctx.analyzer.analyze(ctx.predict(part))
         scores['rows'][part] = summary_row(scores[part])
-    return scores | diagnostics(preds, ctx.analyzer) if scores['rows'] else scores
+    return scores | diagnostics(ctx.predict(part), ctx.analyzer) if scores['rows'] else scores
 
 # %% ../../nbs/training/14_fit.ipynb #aac7229x
 def run_stage(
@@ -194,7 +214,8 @@ def run_stages(
     "Run the stages one after the other, or go on with a run that was stopped."
     learn, stages = ctx.learn, list(stages)
     ctx.losses = (plan or check_stages(learn, stages, ctx.prior)).losses
-    run = RunState(ctx.path, run_settings(learn, stages, ctx.seed, settings))
+    extra = {**(settings or {}), **({'speed': on} if (on := switched_on(ctx.speed)) else {})}
+    run = RunState(ctx.path, run_settings(learn, stages, ctx.seed, extra))
     ctx.save = lambda fit=None: run.save(learn.model, fit)
     state = run.load() if resume else None
     _go_on(ctx, state, stages, run.results) if state else ctx.save()
@@ -218,9 +239,10 @@ def fit_stages(
     cbs=None, # Further callbacks for every fit
     settings:dict=None, # Further settings that a resumed run must share, JSON-able
     prior=None, # What the head has learned before: `results[-1]['prior']` of an earlier call
+    speed:dict=None, # Fields of `SpeedConfig` that are to be on, e.g. `dict(fused=True)`
 ) -> list: # A dict per stage: name, mode, history, best_epoch, tau, valid, test, rows, seconds, …
     "Run the stages on a learner, or go on with a run that was stopped."
     if isinstance(prior, dict): prior = HeadPrior(**prior)
     ctx = TrainContext(learn, seed, path, amp, list(cbs or []), evaluate, analyzer=analyzer,
-                       prior=prior, every=every)
+                       prior=prior, every=every, speed=SpeedConfig(**(speed or {})))
     return run_stages(ctx, stages, resume, settings)

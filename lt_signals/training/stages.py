@@ -23,6 +23,8 @@ from ..evaluation.predictions import predict, Predictions
 from ..models.base import get_base_model
 from ..models.classifiers import find_classifier_layers
 from ..models.multitask import MultiTaskModel
+from .sections import SpeedConfig
+from .speed import check_speed
 
 # %% ../../nbs/training/09_stages.ipynb #b2a61167
 def class_head(
@@ -142,6 +144,9 @@ class TrainContext:
     state:dict=None # Snapshot of a fit that was interrupted, for the stage to go on from
     save:Callable=None # Writes the checkpoint; its argument is a snapshot, or None between stages
     predictions:dict=field(default_factory=dict) # Part → `Predictions` of the model as it is
+    speed:SpeedConfig=field(default_factory=SpeedConfig) # What makes a step faster
+
+    most_kept = 2**28 # Bytes of logits from which on only those asked for last are kept
 
     def __post_init__(self):
         self.counts = np.asarray(self.dls.train.real_counts)
@@ -149,6 +154,7 @@ class TrainContext:
         if not isinstance(self.analyzer, ClassificationAnalyzer):
             options = {'classes': list(self.dls.vocab), **(self.analyzer or {})}
             self.analyzer = ClassificationAnalyzer(self.counts, **options)
+        check_speed(self.speed, self.learn.model, self.dls.device, self.amp)
 
 # %% ../../nbs/training/09_stages.ipynb #6b08b5a6
 @patch(as_prop=True)
@@ -173,8 +179,9 @@ def parts(self:TrainContext):
 def predict(self:TrainContext,
     part:str, # 'valid' or 'test'
 ) -> Predictions: # Logits, targets, and features where the model has them
-    "What the model as it is says about a part of the data; computed once."
+    "What the model as it is says about a part of the data; computed once, unless that is large."
     if part not in self.predictions:
+        if sum(p.nbytes for p in self.predictions.values()) > self.most_kept: self.model_changed()
         features = hasattr(get_base_model(self.learn.model), 'forward_features')
         self.predictions[part] = predict(self.learn, self.dls.parts[part], features)
     return self.predictions[part]
