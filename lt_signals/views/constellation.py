@@ -5,8 +5,10 @@
 # %% auto #0
 __all__ = ['Constellation', 'to_constellation']
 
-# %% ../../nbs/views/00_constellation.ipynb #87d8e688
+# %% ../../nbs/views/00_constellation.ipynb #bec6e1be
 import math
+import weakref
+from collections import deque
 from functools import lru_cache
 
 import numpy as np
@@ -256,7 +258,127 @@ def _traced_channels(self:Constellation, x, limit):
     return torch.stack([v.repeat_interleave(d, 1).repeat_interleave(d, 2)
                         for v,d in zip(images, self.resolutions)], 1)
 
-# %% ../../nbs/views/00_constellation.ipynb #db7d5139
+# %% ../../nbs/views/00_constellation.ipynb #7fe47065
+_block = 2**14 # Points that are worked on at a time
+
+def _frames_of(
+    time:int, # Points of a frame
+    n:int, # Pixels a side
+) -> int: # 1 or more; 0 where float32 cannot number the pixels of one frame
+    "How many frames are worked on at a time."
+    return min(max(_block//time, 1), 2**24//n**2)
+
+# %% ../../nbs/views/00_constellation.ipynb #6644c6d7
+def _gains(
+    x:Tensor, # I/Q, float32 (batch, 2, time) on the CPU
+    step:int, # Frames that are worked on at a time
+) -> Tensor: # What brings each frame to unit power, float32 (batch,); None if a value is not finite
+    "The factors of `_unit_power`."
+    power,square = torch.empty(len(x), x.shape[2]),torch.empty(step, *x.shape[1:])
+    for part,to in zip(x.split(step), power.split(step)):
+        s = torch.mul(part, part, out=square[:len(part)])
+        torch.add(s[:, 0], s[:, 1], out=to)
+    mean = power.sum(1)/x.shape[2]
+    return mean.clamp_min_(1e-30).rsqrt_() if mean.isfinite().all() else None
+
+# %% ../../nbs/views/00_constellation.ipynb #bb215bca
+def _quick_bins(
+    x:np.ndarray, # I/Q, float32 (k, 2, time)
+    gain:np.ndarray, # Factor of each frame, float32 (k,)
+    limit:float, # Half width of the range
+    bins:np.ndarray, # Gets the bin of each value as float32, (k, 2, time); outside, the nearest one
+    work:np.ndarray, # To work in, like `bins`
+    n:int, # Number of bins
+) -> np.ndarray: # Flat positions in `x` of the values that are outside, int64
+    "The bins of `_find_bins`, of finite values."
+    np.multiply(x, (gain*np.float32(n/2/limit))[:, None, None], out=bins)
+    bins += np.float32(n/2)
+    np.minimum(np.maximum(bins, 0, out=bins), n, out=bins)
+    np.rint(bins, out=work)
+    work -= bins
+    i = np.flatnonzero(np.abs(work, out=work) < n*2**-20) # Rounding reaches n*2**-22
+    np.floor(bins, out=bins)
+    exact = _edge_values(limit, n).searchsorted(x.reshape(-1)[i]*gain[i//x[0].size], 'right') - 1
+    bins.reshape(-1)[i] = inside = exact.clip(0, n-1)
+    return i[exact != inside]
+
+# %% ../../nbs/views/00_constellation.ipynb #60fa9fb0
+def _quick_pixels(
+    x:np.ndarray, # I/Q, float32 (k, 2, time)
+    gain:np.ndarray, # Factor of each frame, float32 (k,)
+    limit:float, # Half width of the range
+    bins:np.ndarray, # To work in, like `x`
+    work:np.ndarray, # To work in, like `x`
+    n:int, # Pixels a side; float32 numbers all pixels, see `_frames_of`
+) -> tuple: # Positions in the flattened images, int64 (k*time,); those of the points outside
+    "The pixels of `_pixels`, of finite values."
+    out,time = _quick_bins(x, gain, limit, bins, work, n),x.shape[2]
+    i,q = bins[:, 0],bins[:, 1]
+    q *= np.float32(-n)
+    i += q
+    i += np.arange(len(x), dtype=np.float32)[:, None]*np.float32(n*n) + np.float32((n-1)*n)
+    return i.astype(np.int64).reshape(-1), np.unique(out//(2*time)*time + out % time)
+
+# %% ../../nbs/views/00_constellation.ipynb #952945d6
+_spare = deque(maxlen=1) # Memory of images that are gone
+
+def _image_memory(
+    n:int, # Numbers, float32
+) -> tuple: # Flat array (n,), and whether it is zero already
+    "Memory for images, which comes back when nobody holds the array."
+    try: base = _spare.pop()
+    except IndexError: base = np.zeros(0, np.float32)
+    fresh = len(base) != n
+    if fresh: base = np.zeros(n, np.float32)
+    memory = base[:]
+    if n >= 2**18: weakref.finalize(memory, _spare.append, base).atexit = False
+    return memory, fresh
+
+# %% ../../nbs/views/00_constellation.ipynb #e6d7b627
+@patch
+def _is_quick(self:Constellation, x):
+    "Whether frames are rendered some at a time: plain images on a CPU."
+    plain = self.percentile is None and not self.smooth and self.resolutions == (1,)
+    return plain and x.device.type == 'cpu' and not exporting() and self.size <= 4096
+
+# %% ../../nbs/views/00_constellation.ipynb #74a4d32d
+@patch
+def _fill(self:Constellation, pixels, at, outside, table):
+    "Turn `pixels` of some frames, zeros, into images: points lie `at` them, some `outside`."
+    np.add.at(pixels, at, np.float32(1))
+    np.subtract.at(pixels, at[outside], np.float32(1))
+    v = table.take(pixels.take(at, mode='clip').astype(np.int64), mode='clip')
+    if self.scale == 'max':
+        frames = v.reshape(-1, len(table) - 1)
+        frames /= np.maximum(frames.max(1, keepdims=True), np.float32(1e-30))
+    pixels[at] = v
+
+# %% ../../nbs/views/00_constellation.ipynb #3ecf3c60
+@patch
+def _quick(self:Constellation, x, gains, step):
+    "Images (batch, 1, size, size) of finite I/Q, some frames at a time."
+    n,time,x,gains = self.size,x.shape[2],x.detach().numpy(),gains.numpy()
+    images,fresh = _image_memory(len(x)*n*n)
+    table = self._levels(torch.arange(time + 1.), time).numpy() # Of each count
+    bins,work = (np.empty((step, 2, time), np.float32) for _ in range(2))
+    for a in range(0, len(x), step):
+        part,pixels = x[a:a+step],images[a*n*n:(a + step)*n*n]
+        own = slice(0, len(part))
+        at,outside = _quick_pixels(part, gains[a:a+step], self.limit, bins[own], work[own], n)
+        if not fresh: pixels.fill(0)
+        self._fill(pixels, at, outside, table)
+    return torch.from_numpy(images).view(len(x), 1, n, n)
+
+# %% ../../nbs/views/00_constellation.ipynb #cc197c9b
+@patch
+def _quick_images(self:Constellation, x):
+    "Images of I/Q on a CPU; None where a value is not finite."
+    step = _frames_of(x.shape[2], self.size)
+    gains = _gains(x, step)
+    if gains is None: return None
+    return self._quick(x, gains if self.unit_power else torch.ones(len(x)), step)
+
+# %% ../../nbs/views/00_constellation.ipynb #4fdc6fbb
 @patch
 @torch.no_grad()
 def forward(self:Constellation,
@@ -266,6 +388,7 @@ def forward(self:Constellation,
     if x.ndim != 3 or x.shape[1] != 2 or not x.shape[2] or x.is_complex():
         raise LTSError(f'`x` has shape {tuple(x.shape)} ({x.dtype}); I/Q is real (batch, 2, time)')
     x = plain_tensor(x).float().contiguous()
+    if self._is_quick(x) and (images := self._quick_images(x)) is not None: return images
     if self.unit_power: x = _unit_power(x)
     limit = self.limits(x)
     if self.resolutions == (1,): return self._channel(x, limit, self.size)[:, None]
