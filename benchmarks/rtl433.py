@@ -91,16 +91,14 @@ def run(seed, all_levels, folder):
     held = Held(seed, all_levels)
     r = Recognizer.from_run(run_experiment(settings(seed, all_levels, str(folder))).path, 'cpu')
     root = shared_data('rtl433')
-    paths = sorted({p for p in root.rglob('*') if p.relative_to(root).as_posix() in held.files or p.name in held.files})
-    said = pd.concat([r.predict(p, by='recording', sample_rate=RATE).assign(file=p.name) for p in paths], ignore_index=True)
-    truth = {Path(f).name: c for f, c in held.files.items()}
+    said = pd.concat([r.predict(root/f, by='recording', sample_rate=RATE).assign(file=f) for f in held.files], ignore_index=True)
     t = r.predict(held.store, by='window')
     top = held.below < 5
     group = dict(zip(held.counts, class_groups(list(held.counts.values()))))
     groups, no = np.array([str(group[c]) for c in held.truth]), t['known'].eq(False).fillna(False).to_numpy(bool) & top
     rejected = {f'rejected_{g}': float(no[top & (groups == g)].mean()) for g in ('many', 'medium', 'few') if (top & (groups == g)).any()}
     said_no = said['known'].eq(False).fillna(False).to_numpy(bool)
-    return dict(file=recall(said.file.map(truth), said['class'], held.scored), files_rejected=float(said_no.mean()),
+    return dict(file=recall(said.file.map(held.files), said['class'], held.scored), files_rejected=float(said_no.mean()),
                 **by_level(held.truth, t['class'].to_numpy(), held.below, held.scored),
                 rejected=float(no[top].mean()), **rejected, **noise_named(r, seed))
 
