@@ -259,7 +259,7 @@ class SignalDataLoaders(DataLoaders):
 # %% ../../nbs/data/12_dataloaders.ipynb #241e5bbx
 def _hold(store, device):
     "The store on `device` where half of the free memory is enough; else in main memory, or as it is."
-    need = store.sample_bytes*len(store)
+    need = store.held_bytes
     if device.type == 'cuda' and torch.cuda.mem_get_info(device)[0] > 2*need: return store.to(device)
     return store.load() if _main_memory() > 2*need else store
 

@@ -10,6 +10,7 @@ import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,10 +22,11 @@ from ..core.counts import class_counts_of
 from ..core.errors import LTSError
 from ..core.random import torch_stream
 from .drawing import draw_guesses, draw_samples, labels_text
-from .samplers import ClassSampler, make_sampler
+from .samplers import by_blocks, ClassSampler, make_sampler
 from .targets import default_targets, unknown_text
 from .transforms import make_transforms, SignalTransform
 from ..io.given import given_store
+from ..io.kept import KeptBlocks
 from ..io.store import Store
 
 # %% ../../nbs/data/11_loaders.ipynb #0df6297a
@@ -134,6 +136,21 @@ def _epoch_length(sampler, items, world_size):
     if sampler is None: return len(items)
     return sampler.num_samples if isinstance(sampler, ClassSampler) else len(sampler)*world_size
 
+# %% ../../nbs/data/11_loaders.ipynb #c1bb4f02
+def _order_by_blocks(sampler, items, bs):
+    "Have the draws of a sampler visit the blocks of a store in turn; say what a foreign order costs."
+    blocks = None if sampler is None else items.store.blocks
+    if isinstance(sampler, ClassSampler): sampler.arrange = None
+    if blocks is None: return
+    blocks,size = blocks[items.indices],len(items.store)/(int(blocks.max()) + 1)
+    if isinstance(sampler, ClassSampler):
+        group = max(1, int(KeptBlocks.group/(items.store.sample_bytes*size)))
+        sampler.arrange = lambda draws, rng: by_blocks(draws, blocks, group, rng)
+    else:
+        warnings.warn(f'the samples are unpacked in blocks of {size:.0f}, more than are kept: in the '
+                      f'order of this sampler a batch unpacks up to {bs} of them. A name of '
+                      '`samplers` is drawn in an order that suits', stacklevel=3)
+
 # %% ../../nbs/data/11_loaders.ipynb #15737aa6
 class SignalDL(TfmdDL):
     "fastai loader whose batch is one `Store.take`."
@@ -147,7 +164,7 @@ class SignalDL(TfmdDL):
         device=None, # Where batches go; the store's device when None
         drop_last:bool=False, # Leave out the last batch if it is smaller; not of a shared epoch
         seed:int=42, # Seed of order and augmentation
-        prefetch:int=None, # Batches read ahead by a thread; 2, or 0 where the store is resident, when None
+        prefetch:int=None, # Batches read ahead by a thread; when None 2 where the store is slow, else 0
         rank:int=0, # This process, 0 to `world_size`-1
         world_size:int=1, # Number of processes that share an epoch
         split_idx:int=None, # 0 augments, 1 does not; 0 where there is a sampler or shuffling, when None
@@ -160,8 +177,8 @@ class SignalDL(TfmdDL):
         items = store if isinstance(store, SignalItems) else SignalItems(store, indices, split_idx, targets)
         store = items.store
         self.seed,self.rank,self.world_size,self.epoch = seed,rank,world_size,0
-        self.prefetch = (0 if store.resident else 2) if prefetch is None else prefetch
-        self.sampler = _as_sampler(sampler, items, seed, rank, world_size)
+        self.prefetch,self.sampler = prefetch,_as_sampler(sampler, items, seed, rank, world_size)
+        _order_by_blocks(self.sampler, items, bs)
         kinds = [t.kind for t in items.targets if items.labelled]
         self._types = {tuple: [store.sample_type, *kinds]}
         self.total = _epoch_length(self.sampler, items, world_size)
@@ -242,17 +259,50 @@ def __len__(self:SignalDL):
     if self.world_size > 1: return len(batch_sizes(self.total, self.bs, self.rank, self.world_size))
     return self.total//self.bs if self.drop_last else -(-self.total//self.bs)
 
+# %% ../../nbs/data/11_loaders.ipynb #d8afda61
+def _grouped(batches, most):
+    "Lists of batches that are read at once, of at most `most` samples where they are small."
+    group,n = [],0
+    for b in batches:
+        if group and n + len(b) > most:
+            yield group
+            group,n = [],0
+        group.append(b)
+        n += len(b)
+    if group: yield group
+
+# %% ../../nbs/data/11_loaders.ipynb #43bab975
+@patch
+def _read(self:SignalDL, store, batches):
+    "Some batches in one read: samples and labels as plain tensors, where the store holds its samples."
+    at = batches[0] if len(batches) == 1 else np.concatenate(batches)
+    ys = self.dataset.all_labels if self.dataset.labelled else ()
+    found = [store.take(self.indices[at]), *(torch.from_numpy(y[at]) for y in ys)]
+    if self.device.type == 'cuda': found = [o if o.is_cuda else o.pin_memory() for o in found]
+    if len(batches) == 1: return [found]
+    sizes = [len(b) for b in batches]
+    return list(zip(*([v.data for v in o.split(sizes)] for o in found))) # `data`: no views for autograd
+
+# %% ../../nbs/data/11_loaders.ipynb #e87e2e94
+@patch
+def _typed(self:SignalDL, b):
+    "Plain tensors as what fastai draws and shows: signals or images, and classes."
+    return tuple(torch.as_subclass(o, t) for o,t in zip(b, self._types[tuple]))
+
+# %% ../../nbs/data/11_loaders.ipynb #10abeaca
+@patch
+def _ahead(self:SignalDL, store):
+    "Reads that a thread is ahead."
+    n = (2 if store.slow else 0) if self.prefetch is None else self.prefetch
+    return -(-n*self.bs//max(store.read_at_once, self.bs))
+
 # %% ../../nbs/data/11_loaders.ipynb #9bd6645x
 @patch
 def read_batch(self:SignalDL,
     positions, # Positions in `self.indices`, shape (b,)
 ) -> tuple: # Samples (b, *sample_shape) and labels of each target, such as `TensorCategory` (b,)
     "Read one batch, without augmentation; it lies where the store holds its samples."
-    x = self.store.take(self.indices[positions])
-    if self.device.type == 'cuda' and not x.is_cuda: x = x.pin_memory()
-    ys = self.dataset.all_labels if self.dataset.labelled else ()
-    ys = [torch.from_numpy(y[positions]).as_subclass(t.kind) for t,y in zip(self.targets, ys)]
-    return (x.as_subclass(self._types[tuple][0]), *ys)
+    return self._typed(self._read(self.store.at_epoch(self.epoch), [np.asarray(positions)])[0])
 
 # %% ../../nbs/data/11_loaders.ipynb #9bd6645y
 @patch
@@ -262,7 +312,9 @@ def finish_batch(self:SignalDL,
     number:int, # Number of the batch in it
 ) -> tuple: # The batch on `self.device`, augmented
     "Send a batch to the device and augment it."
-    b = tuple(o if o.device == self.device else o.to(self.device, non_blocking=True) for o in b)
+    b = [o if o.device == self.device else o.to(self.device, non_blocking=True) for o in b]
+    b = self._typed(b)
+    if not len(self.after_batch.fs): return b
     tfms = [t for t in self.after_batch.fs if isinstance(t, SignalTransform)]
     if tfms: g = torch_stream(self.seed, 'batch', epoch, self.rank, number, device=self.device)
     for t in tfms: t.generator = g
@@ -274,9 +326,12 @@ def finish_batch(self:SignalDL,
 @patch
 def __iter__(self:SignalDL):
     self.before_iter()
-    epoch,order = self.epoch,self.get_idxs()
-    for k,b in enumerate(_read_ahead(self.read_batch, self._batches(order), self.prefetch)):
-        yield self.finish_batch(b, epoch, k)
+    epoch,store,k = self.epoch,self.store.at_epoch(self.epoch),0
+    groups = _grouped(self._batches(self.get_idxs()), store.read_at_once)
+    for group in _read_ahead(partial(self._read, store), groups, self._ahead(store)):
+        for b in group:
+            yield self.finish_batch(b, epoch, k)
+            k += 1
     self.after_iter()
     if self.epoch == epoch: self.epoch += 1
 

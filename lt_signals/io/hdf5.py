@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.errors import copy_again, LTSError, SignalFileError
 from .child_process import ask_child
+from .kept import KeptBlocks
 from .layouts import selections, signals_first, to_nct
 from .readers import readers
 from .sources import ArraySource, check_inside, MappedSource, SignalSource
@@ -110,6 +111,7 @@ def _runs(
 # %% ../../nbs/io/20_hdf5.ipynb #efbb23d9
 class ChunkedSource(SignalSource):
     "Signals of a chunked HDF5 dataset; the file is opened when needed, in each process anew."
+    any_order = True
     def __init__(self,
         path, # The file
         key:str, # The dataset
@@ -126,7 +128,12 @@ class ChunkedSource(SignalSource):
         row_bytes = max(1, math.prod(shape)*np.dtype(dtype).itemsize//self.n)
         rows = 1 if axis is None else chunks[axis]
         self._gap,self._most = max(rows, 2**16//row_bytes), max(rows, 2**25//row_bytes)
+        self._kept = KeptBlocks(self.n, rows, row_bytes)
         self.close()
+
+    slow = property(lambda self: not self._kept.complete, doc='Whether chunks are still unpacked.')
+    blocks = property(lambda self: self._kept.blocks, doc='Chunk of each row, of a large set.')
+    held = property(lambda self: f'in the file, in chunks; {self._kept}', doc='Where rows lie.')
 
     def _block(self, reading, rows, start, count):
         "Some time steps of a run of signals, as stored, signals first."
@@ -142,9 +149,19 @@ class ChunkedSource(SignalSource):
         return to_nct(block, reading.inner)
 
     def read(self,
-        rows:np.ndarray, # int64 (k,), sorted and unique
+        rows:np.ndarray, # int64 (k,), in any order
     ) -> np.ndarray: # float32 (k, n_channels, length)
-        "Fetch rows in few long reads."
+        "Fetch a run of rows in few long reads, others from the chunks that are kept."
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            return self._read_run(rows)
+        return to_nct(self._kept.take(rows, self._unpack), self.reading.inner)
+
+    def _unpack(self, first, stop):
+        "The rows of a chunk, as stored."
+        return self._block(self.reading, slice(first, stop), 0, self.length)
+
+    def _read_run(self, rows):
+        "Rows one after the other, which need not be kept."
         out,r = np.empty((len(rows), self.n_channels, self.length), np.float32),self.reading
         for a,b in _runs(rows, self._gap, self._most):
             first,end = int(rows[a]),int(rows[b-1]) + 1

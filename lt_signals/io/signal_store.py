@@ -54,7 +54,8 @@ def normalize_signals(
 def _fit_length(x, length):
     "Crop or pad with zeros at the end."
     extra = length - x.shape[-1]
-    return x[..., :length] if extra <= 0 else torch.nn.functional.pad(x, (0, extra))
+    if not extra: return x
+    return x[..., :length] if extra < 0 else torch.nn.functional.pad(x, (0, extra))
 
 # %% ../../nbs/io/05_signal_store.ipynb #675bccb4
 class SignalStore(Store):
@@ -134,6 +135,19 @@ def _prepared(self:SignalStore, x, lengths, rows):
 def resident(self:SignalStore):
     "Whether all samples are held in one tensor."
     return self.source.data is not None
+
+# %% ../../nbs/io/05_signal_store.ipynb #976047a8
+@patch(as_prop=True)
+def slow(self:SignalStore):
+    "Whether reading takes so long that a thread should read ahead."
+    return not self.resident and self.source.slow
+
+# %% ../../nbs/io/05_signal_store.ipynb #9d036c6c
+@patch(as_prop=True)
+def blocks(self:SignalStore): # int64 (n,), or None
+    "The block of each signal that is decoded with others; None where any order costs about the same."
+    b = None if self.resident else self.source.blocks
+    return b if b is None or self._rows is None else b[self._rows]
 
 # %% ../../nbs/io/05_signal_store.ipynb #be119b90
 @patch(as_prop=True)

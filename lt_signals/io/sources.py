@@ -42,6 +42,8 @@ class SignalSource:
     data = None # All samples in one tensor on a device, where they are held ready-made
     normalize = None # Normalisation that they have there
     held = 'in the file' # Where samples lie, in words
+    slow = True # Whether reading takes so long that it pays to read ahead in a thread
+    blocks = None # Number of the block (n,) that each sample is decoded with, where that costs
     notes = () # What was kept, left out, padded or guessed: a sentence each
     found = {} # What was counted where windows were cut from recordings; empty where none were
     recordings = () # `Recording`s that windows were cut from
@@ -96,6 +98,7 @@ class ArraySource(SignalSource):
     "The signals of an array, in any of the `layouts`."
     any_order = True
     held = 'in memory'
+    slow = False
     def __init__(self,
         x, # numpy array, as stored
         layout:str='auto', # 'auto' or one of `layouts`
@@ -170,7 +173,14 @@ class MappedSource(ArraySource):
                            order=order)
         check_inside(path, field, offset, math.prod(shape)*np.dtype(dtype).itemsize)
         self._describe(shape, np.dtype(dtype), layout, **evidence)
+        self._item = math.prod(shape[1:])*np.dtype(dtype).itemsize
+        self._in_rows = self.reading.axis('n') == 0 and order == 'C'
         self.close()
+
+    @property
+    def slow(self):
+        "Whether rows are read one by one, perhaps from the disk."
+        return self._in_rows and self.n*self._item > self.most
 
     @property
     def x(self):
@@ -180,10 +190,8 @@ class MappedSource(ArraySource):
 
     def read(self, rows):
         "One gather; of a large array, one read for each run of rows."
-        w = self._where
-        item = math.prod(w['shape'][1:])*w['dtype'].itemsize
-        in_rows = self.reading.axis('n') == 0 and w['order'] == 'C'
-        if self.n*item <= self.most or not in_rows or not len(rows): return super().read(rows)
+        if not self.slow or not len(rows): return super().read(rows)
+        w,item = self._where,self._item
         out = np.empty((len(rows), *w['shape'][1:]), w['dtype'])
         data = out.reshape(-1).view(np.uint8)
         cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1), len(rows)]
@@ -228,6 +236,7 @@ class RaggedSource(SignalSource):
     "Signals of unequal length, one after the other in one array."
     any_order = True
     held = 'in memory'
+    slow = False
     def __init__(self,
         x, # All values: complex (total,), real (total, channels) or (channels, total)
         offsets, # Start of each signal and the end of the last, int (n+1,)
@@ -285,6 +294,7 @@ class PairSource(SignalSource):
                     remedy='name two real arrays of one shape, I first.')
         self.n,self.length,self.any_order = i.n,i.length,i.any_order and q.any_order
         self.finite,self.held,self.lengths = i.finite and q.finite,i.held,i.lengths
+        self.slow,self.blocks = i.slow or q.slow,i.blocks
         self.note(*i.notes, *q.notes)
 
     def read(self, rows): return np.concatenate([self.i.read(rows), self.q.read(rows)], 1)
@@ -316,6 +326,7 @@ def gather(
 class TensorSource(SignalSource):
     "The samples of a store, ready-made in one tensor."
     any_order = True
+    slow = False
     def __init__(self,
         data:torch.Tensor, # float32 (n, channels, time), on any device
         like, # The `SignalStore` whose labels and facts they carry
@@ -347,6 +358,8 @@ class ConcatSource(SignalSource):
         self.starts = np.cumsum([0] + [s.n for s in self.sources])
         self.n,self.n_channels,self.length = int(self.starts[-1]),first.n_channels,first.length
         self.finite = all(s.finite for s in self.sources)
+        self.any_order = all(s.any_order for s in self.sources)
+        self.slow = any(s.slow for s in self.sources) or len(self.sources) > self.max_open
         self.found = first.found if all(s.found for s in self.sources) else {}
         self.recordings = [r for s in self.sources for r in s.recordings]
         self.captures = [c for s in self.sources for c in s.captures]
@@ -355,11 +368,21 @@ class ConcatSource(SignalSource):
     def read(self, rows):
         "One read per file that is touched."
         out = np.empty((len(rows), self.n_channels, self.length), np.float32)
-        cuts = np.searchsorted(rows, self.starts)
-        for i in np.flatnonzero(np.diff(cuts)):
-            a,b = cuts[i],cuts[i+1]
-            out[a:b] = self._touch(i).read(rows[a:b] - self.starts[i])
+        file = np.searchsorted(self.starts, rows, 'right') - 1
+        for i in np.unique(file):
+            at = np.flatnonzero(file == i)
+            if len(at) == at[-1] - at[0] + 1: at = slice(at[0], at[-1] + 1)
+            out[at] = self._touch(i).read(rows[at] - self.starts[i])
         return out
+
+    @property
+    def blocks(self):
+        "The blocks of the files, counted on; a row that lies apart is a block of its own."
+        parts = [s.blocks for s in self.sources]
+        if all(b is None for b in parts): return None
+        parts = [np.arange(s.n) if b is None else b for b,s in zip(parts, self.sources)]
+        first = np.cumsum([0] + [b.max() + 1 for b in parts[:-1]])
+        return np.concatenate([b + k for b,k in zip(parts, first)])
 
     def read_part(self, row, start, count):
         "Read the part from the file that has the row."

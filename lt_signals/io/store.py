@@ -108,6 +108,37 @@ def sample_bytes(self:Store) -> int:
     "Bytes of one sample as a device holds it."
     return math.prod(self.sample_shape)*self.held_type.itemsize
 
+# %% ../../nbs/io/04_store.ipynb #3789ade3
+@patch(as_prop=True)
+def held_bytes(self:Store) -> int:
+    "Bytes that it takes to hold all samples."
+    return self.sample_bytes*len(self)
+
+# %% ../../nbs/io/04_store.ipynb #8e3c0cef
+@patch(as_prop=True)
+def slow(self:Store) -> bool:
+    "Whether reading takes so long that a thread should read ahead: files are opened or decoded."
+    return not self.resident
+
+# %% ../../nbs/io/04_store.ipynb #dea7805a
+@patch(as_prop=True)
+def read_at_once(self:Store) -> int:
+    "Samples of a read, about, where many batches are wanted: 2 MiB of them."
+    return max(1, 2**21//max(self.sample_bytes, 1))
+
+# %% ../../nbs/io/04_store.ipynb #d058e564
+@patch(as_prop=True)
+def blocks(self:Store): # int64 (n,), or None
+    "The block of each sample that is decoded with others; None where any order costs about the same."
+
+# %% ../../nbs/io/04_store.ipynb #8d0f0f77
+@patch
+def at_epoch(self:Store,
+    epoch:int, # From 0
+):
+    "The store as an epoch sees it: itself, but for a stream, whose samples never come again."
+    return self
+
 # %% ../../nbs/io/04_store.ipynb #e8d4bd54
 def as_indices(
     indices, # Integers (k,), or a mask (n,): a list, an array or a tensor
@@ -120,10 +151,11 @@ def as_indices(
     if i.ndim != 1 or i.dtype.kind not in 'iu':
         raise LTSError(f'`indices` of type {i.dtype} and shape {i.shape}; '
                        f'give a list of integers (or {n} booleans)')
-    if i.min() < 0 or i.max() >= n:
+    i = i.astype(np.int64, copy=False)
+    if i.view(np.uint64).max() >= n: # negative ones are large there: one look for both ends
         raise LTSError(f'`indices` run from {i.min()} to {i.max()}; '
                        f'the store has samples 0 to {n-1}')
-    return i.astype(np.int64, copy=False)
+    return i
 
 # %% ../../nbs/io/04_store.ipynb #17ce3d8e
 @patch
