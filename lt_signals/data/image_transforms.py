@@ -85,8 +85,7 @@ def _blend(x, y, factor): return torch.lerp(y, x, _each(factor)).clamp(0, 1)
 def _grey(x):
     "Luma of colour images (ITU-R BT.601), one channel."
     if x.shape[1] == 1: return x
-    weights = x.new_tensor([.2989, .587, .114])[:, None, None]
-    return (x*weights).sum(1, keepdim=True)
+    return x[:, :1]*.2989 + x[:, 1:2]*.587 + x[:, 2:3]*.114
 
 # %% ../../nbs/data/07_image_transforms.ipynb #4abe9005
 @transforms.register(kind='image', off=dict(brightness=0, contrast=0))

@@ -96,7 +96,7 @@ class SNRError(TaskMetric):
         targ:dict, # Task → class numbers, shape (batch,)
     ) -> Tensor: # Shape (batch,)
         "Distance in dB."
-        snr = self.snr_values.to(targ['snr'].device)
+        snr = self.snr_values = self.snr_values.to(targ['snr'].device)
         return (snr[pred['snr'].argmax(-1)] - snr[targ['snr']]).abs()
 
 # %% ../../nbs/evaluation/06_multitask_metrics.ipynb #72ee09d4

@@ -37,7 +37,8 @@ def balanced_contrast(
     itself = torch.eye(n, n + k, dtype=torch.bool, device=points.device)
     logits = logits.masked_fill(itself, -torch.inf)
     same = (labels[:, None] == every) & ~itself
-    size = every.bincount(minlength=k).to(logits)[every] - same.to(logits) # without the anchor
+    count = logits.new_zeros(k).index_add_(0, every, torch.ones_like(every, dtype=logits.dtype))
+    size = count[every] - same.to(logits) # without the anchor
     total = (logits - size.clamp_min(1).log()).logsumexp(1)
     pulled = torch.where(same, logits, 0).sum(1)/same.sum(1)
     return total - pulled

@@ -32,7 +32,8 @@ def _histogram(values, inside, bins, top):
 def _counts(i, n):
     "How often each number below `n` is in each row of `i`, (batch, n)."
     zeros = torch.zeros(i.shape[0], n, device=i.device)
-    if exporting(): return zeros.scatter_add(1, i, torch.ones_like(i, dtype=zeros.dtype))
+    if exporting() or i.device.type != 'cpu': # there `bincount` waits for the largest number
+        return zeros.scatter_add(1, i, torch.ones_like(i, dtype=zeros.dtype))
     row = torch.arange(len(i), device=i.device)[:, None]*n
     return torch.bincount((i + row).flatten(), minlength=zeros.numel()).view_as(zeros)
 
@@ -72,7 +73,7 @@ def quadrant(self:SymbolView,
     a, b = s.real.abs(), s.imag.abs()
     points = torch.stack([torch.cat([a, b], 1), torch.cat([b, a], 1)], 1)
     there = inside.repeat(1, 2)
-    half, nowhere = self.render.size//2, points.new_tensor(math.nan)
+    half, nowhere = self.render.size//2, points.new_full((), math.nan)
     image = self.render(points.where(there[:, None], nowhere))[..., :half, -half:]
     return image, points[:, 0], there
 

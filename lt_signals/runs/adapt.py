@@ -289,7 +289,7 @@ def _context(finished, cfg, joint, counts, run):
     learn = classifier_learner(dls, model)
     analyzer = ClassificationAnalyzer(counts, classes=joint.classes, **asdict(cfg.evaluation))
     ctx = RunContext(learn, cfg.seed, run.checkpoints, cfg.amp, [EpochLog()],
-                     finished.task.evaluate, analyzer=analyzer, cfg=cfg)
+                     finished.task.evaluate, analyzer=analyzer, cfg=cfg, speed=cfg.speed)
     ctx.counts = counts
     return ctx
 

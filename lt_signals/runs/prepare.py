@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 import torch
 
 from ..core.device import pick_device
+from ..core.errors import ConfigError
 from ..core.random import setup_seed
 from ..data.dataloaders import build_dataloaders
 from ..data.unknown import open_split
@@ -42,6 +43,9 @@ def run_loaders(
 ) -> tuple: # `SignalDataLoaders`, and the `OpenSplit` or None
     "The loaders of a run: the data opened, unknown classes apart, split into parts."
     task = tasks.create(cfg.task)
+    if cfg.data.stream and not task.streams:
+        able = ', '.join(k for k in tasks if tasks[k].streams)
+        raise ConfigError(f'`data.stream` is for tasks that make their signals ({able}), not for {cfg.task}')
     store, unknown = split_unknown(cfg, task.open(cfg))
     data = replace(cfg.data, augment=task.augment(cfg, store), seed=data_seed(cfg))
     dls = build_dataloaders(store, data, targets=task.targets(cfg, store), device=device)
@@ -59,5 +63,6 @@ def build_run(
     learn = task.learner(cfg, dls)
     learn.model.to(device)
     ctx = RunContext(learn, seed=cfg.seed, amp=cfg.amp, evaluate=task.evaluate,
-                     analyzer=asdict(cfg.evaluation), cfg=cfg, unknown=unknown)
+                     analyzer=asdict(cfg.evaluation), cfg=cfg, unknown=unknown,
+                     speed=cfg.speed)
     return ctx, task.stages(cfg)

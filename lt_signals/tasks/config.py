@@ -20,7 +20,7 @@ from ..data.dataloaders import DataConfig
 from ..evaluation.sections import EvaluationConfig, OpenSetConfig, VisualizationConfig
 from .task import tasks
 from ..training.classifier_stages import Stage1
-from ..training.sections import ModelConfig
+from ..training.sections import ModelConfig, SpeedConfig
 from ..training.stages import stages
 
 # %% ../../nbs/tasks/01_config.ipynb #2e8fa21c
@@ -66,7 +66,7 @@ def run_sections(
     res = dict(data=DataConfig, **({own: Section} if Section else {}), model=ModelConfig)
     for sections in [Stage1.sections, *(stages[s].sections for s in _stages_of(names))]:
         res.update(sections) # those of stage 1 describe the learner, whatever runs
-    return dict(res, evaluation=EvaluationConfig, openset=OpenSetConfig,
+    return dict(res, speed=SpeedConfig, evaluation=EvaluationConfig, openset=OpenSetConfig,
                 visualization=VisualizationConfig)
 
 # %% ../../nbs/tasks/01_config.ipynb #cec73b6d
@@ -185,8 +185,8 @@ def read_config(
     return stored_config(read_json(run.config, absent='name the folder of a run.'), run.config)
 
 # %% ../../nbs/tasks/01_config.ipynb #174e95ca
-_source = ('path', 'format', 'options', 'path_test', 'val_ratio', 'test_ratio', 'group', 'stratify',
-           'hold_out', 'imbalance_ratio') # Fields of the section `data` that say what the data are
+_source = ('path', 'stream', 'format', 'options', 'path_test', 'val_ratio', 'test_ratio', 'group',
+           'stratify', 'hold_out', 'imbalance_ratio') # Fields of the section `data` that say what the data are
 
 def data_fields(
     task:str, # A name of `tasks`

@@ -8,6 +8,7 @@ __all__ = ['signal_scores', 'crop_scores', 'BestF1', 'RememberF1', 'crop_figures
 
 # %% ../../nbs/tasks/05_crop_scores.ipynb #6b8d5a84
 import numpy as np
+import torch
 from fastai.callback.core import Callback
 from fastai.learner import Metric
 from sklearn.metrics import average_precision_score, precision_recall_curve
@@ -63,20 +64,20 @@ class BestF1(Metric):
 
     def reset(self):
         "Forget all crops."
-        self.scores, self.labels = [], []
+        self.logits, self.labels = [], []
 
     def accumulate(self, learn):
         "Add the batch that `learn` has just predicted."
         z = learn.pred.detach() if self.to_logits is None else self.to_logits(learn.pred.detach())
-        self.scores.append(signal_scores(z))
-        self.labels.append(learn.y.cpu().numpy())
+        self.logits.append(z)
+        self.labels.append(learn.y.as_subclass(Tensor))
         self.epoch = learn.epoch
 
     @property
     def value(self):
         "The score so far; None before the first batch, and where there is no signal."
-        if not self.scores: return None
-        s, y = (np.concatenate(o) for o in (self.scores, self.labels))
+        if not self.logits: return None
+        s, y = signal_scores(torch.cat(self.logits)), torch.cat(self.labels).cpu().numpy()
         if not y.any(): return None
         hard, soft = best_threshold(y, s, widest=True)[1], 2*(s*y).sum()/(s.sum() + y.sum())
         self.past[self.epoch:] = [float((1 - self.soft)*hard + self.soft*soft)]

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..core.config import opt
-from ..core.device import evaluating
+from ..core.device import evaluating, send
 from ..core.errors import LTSError
 from ..evaluation.class_means import ClassMeans
 from ..models.base import get_base_model, SignalModel
@@ -129,8 +129,9 @@ def _of_drawn(self:KeepOld, n):
     model, m = get_base_model(self.model), self.means
     known = (m.counts > 0).nonzero()[:, 0]
     y = known[torch.randint(len(known), (n,))]
-    f = (m.means[y] + m.spread*torch.randn(n, len(m.spread))).to(self.pred.device)
-    return F.cross_entropy(model.forward_head(f).float(), y.to(f.device))
+    f = m.means[y] + m.spread*torch.randn(n, len(m.spread))
+    f, y = (send(o, self.pred.device) for o in (f, y))
+    return F.cross_entropy(model.forward_head(f).float(), y)
 
 # %% ../../nbs/training/17_adaptation.ipynb #14a18a4b
 @dataclass

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
+from fastai.torch_core import num_distrib, rank_distrib
 from fastcore.basics import patch
 from torch import nn, Tensor
 
@@ -26,6 +27,7 @@ from ..data.targets import ColumnTarget
 from ..losses.multitask import MultiTaskLoss
 from .callbacks import Mixup
 from .classifier_stages import Stage1
+from .distributed import shard
 from .sections import section_of
 from .stages import class_head, stages
 from .training import TrainAll
@@ -135,10 +137,10 @@ def after_loss(self:DomainAdversary):
     "Add the loss of the critic, its gradient reversed for the features."
     known, strength = self.true >= 0, reversal_strength(self.pct_train)
     scores = self.critic(reverse_gradient(self.features, strength))
-    if known.any():
-        self.domain_loss = F.cross_entropy(scores[known], self.true[known])
-        self.learn.loss_grad = self.loss_grad + self.weight*self.domain_loss
-        self.learn.loss = self.loss_grad.clone()
+    total = F.cross_entropy(scores, self.true, ignore_index=-1, reduction='sum')
+    self.domain_loss = total/known.sum().clamp_min(1)
+    self.learn.loss_grad = self.loss_grad + self.weight*self.domain_loss
+    self.learn.loss = self.loss_grad.clone()
     self.features = None
 
 # %% ../../nbs/training/21_adversarial.ipynb #1b5cdca5
@@ -239,8 +241,9 @@ def _more(self:Adversarial, dls, domain, seed):
     "Loader of the signals that are in no part, or None."
     if not self.unlabelled: return None
     dl, rows = dls.train, self.other_rows(dls)
-    return SignalDL(dl.store, rows, bs=min(dl.bs, len(rows)), shuffle=True, drop_last=True,
+    more = SignalDL(dl.store, rows, bs=min(dl.bs, len(rows)), shuffle=True, drop_last=True,
                     batch_tfms=list(dl.after_batch.fs), device=dl.device, seed=seed, targets=[domain])
+    return shard(more, rank_distrib(), num_distrib()) if num_distrib() > 1 else more
 
 # %% ../../nbs/training/21_adversarial.ipynb #7204a983
 def feature_length(

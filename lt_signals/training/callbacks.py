@@ -18,6 +18,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..core.device import send
 from ..core.errors import ConfigError
 from ..core.random import seed_stream
 from ..losses.multitask import MultiTaskLoss
@@ -65,10 +66,14 @@ class KeepBest(TrackerCallback):
 # %% ../../nbs/training/02_callbacks.ipynb #7d20c402
 class StopOnNaN(Callback):
     "End the fit when the loss is NaN or infinite, as fastai's `TerminateOnNaNCallback` does."
-    order = Recorder.order + 1
+    order, every = Recorder.order + 1, 32
     def after_batch(self):
+        "Look at the training loss that was recorded, now and then."
+        if self.training and not (self.iter + 1) % self.every: self.after_train()
+
+    def after_train(self):
         "Look at the training loss that was recorded."
-        if self.training: self._check(self.recorder.smooth_loss.val)
+        self._check(self.recorder.smooth_loss.val)
 
     def after_validate(self):
         "Look at the validation loss that was recorded."
@@ -88,13 +93,29 @@ def ema_decay(
 
 # %% ../../nbs/training/02_callbacks.ipynb #ee5f21ax
 def _blend(
-    average:list, # Tensors of the average, all of one type, changed in place
+    average:list, # Tensors of the average, changed in place
     weights:list, # Those of the model
-    decay:float, # Decay of this step
+    decay:float, # Decay of this step; 0 copies
 ):
     "Take the average one step towards the weights; whole numbers are copied."
-    if average[0].is_floating_point(): return get_ema_multi_avg_fn(decay)(average, weights, None)
-    for a,w in zip(average, weights): a.copy_(w)
+    moves = [a.is_floating_point() and decay > 0 for a in average]
+    for a,w in [(a, w) for a,w,m in zip(average, weights, moves) if not m]: a.copy_(w)
+    pairs = [(a, w) for a,w,m in zip(average, weights, moves) if m]
+    if pairs: get_ema_multi_avg_fn(decay)(*map(list, zip(*pairs)), None)
+
+# %% ../../nbs/training/02_callbacks.ipynb #5f0c7e21
+class _MovingAverage(AveragedModel):
+    "torch's average of weights and buffers; its steps are counted in Python, not on a GPU."
+    def __init__(self, model, decay):
+        super().__init__(model, use_buffers=True)
+        self.decay, self.steps = decay, 0
+
+    @torch.no_grad()
+    def update_parameters(self, model):
+        "One step towards the weights of `model`; the first one takes them over."
+        decay = ema_decay(self.decay, self.steps) if self.steps else 0.
+        _blend(*([*m.parameters(), *m.buffers()] for m in (self.module, model)), decay)
+        self.steps += 1
 
 # %% ../../nbs/training/02_callbacks.ipynb #e62ba16d
 def averaged_model(
@@ -104,10 +125,7 @@ def averaged_model(
     "Moving average of all weights and buffers (Polyak & Juditsky 1992, doi:10.1137/0330046)."
     if not 0 <= decay < 1:
         raise ConfigError(f'`decay` of the average ({decay}) must be at least 0 and below 1')
-    now = lambda: ema_decay(decay, int(res.n_averaged))
-    step = lambda average, weights, n: _blend(average, weights, now())
-    res = AveragedModel(model, multi_avg_fn=step, use_buffers=True)
-    return res
+    return _MovingAverage(model, decay)
 
 # %% ../../nbs/training/02_callbacks.ipynb #c2ca04eb
 class EMA(Callback):
@@ -157,6 +175,7 @@ EMA.after_fit = EMA.after_train # a fit that ends in the midst of an epoch
 @patch(as_prop=True)
 def aside(self:EMA):
     "What the model does not hold between epochs: its own weights, and the number of steps."
+    self.average.n_averaged.fill_(self.average.steps)
     return self.average.state_dict()
 
 # %% ../../nbs/training/02_callbacks.ipynb #652cdc61
@@ -164,6 +183,7 @@ def aside(self:EMA):
 def aside(self:EMA, state):
     "Take weights and number of steps from a checkpoint."
     self.average.load_state_dict(state)
+    self.average.steps = int(self.average.n_averaged)
 
 # %% ../../nbs/training/02_callbacks.ipynb #adf7ad2e
 class Mixup(Callback):
@@ -193,7 +213,7 @@ def before_batch(self:Mixup):
     seed = getattr(dl, 'seed', 0) if self.seed is None else self.seed
     key = seed, self.epoch, getattr(dl, 'rank', 0), self.iter
     self.share, partner = self.draw(len(x), *key)
-    self.partner = torch.as_tensor(partner, device=x.device)
+    self.partner = send(partner, x.device)
     self.learn.xb = (torch.lerp(x[self.partner], x, self.share),)
 
 # %% ../../nbs/training/02_callbacks.ipynb #45649f38
@@ -221,10 +241,13 @@ def loss_parameters(
 # %% ../../nbs/training/02_callbacks.ipynb #f58b81f9
 class ClipGradients(GradientClip):
     "Clip the norm of all gradients together, those of the loss's own parameters included."
+    def before_fit(self):
+        "Find the parameters; to go through the modules takes as long as to clip."
+        self.params = [*self.model.parameters(), *loss_parameters(self.loss_func)]
+
     def before_step(self):
         "As fastai's, which knows the model alone."
-        nn.utils.clip_grad_norm_([*self.model.parameters(), *loss_parameters(self.loss_func)],
-                                 self.max_norm, self.norm_type)
+        nn.utils.clip_grad_norm_(self.params, self.max_norm, self.norm_type)
 
 # %% ../../nbs/training/02_callbacks.ipynb #b44967a4
 class Accumulate(GradientAccumulation):

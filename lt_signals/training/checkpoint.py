@@ -123,15 +123,16 @@ def _restore_callbacks(cbs, states, device):
 def _recorder_state(rec):
     "The curves of a fastai `Recorder`."
     smooth = rec.smooth_loss
-    return dict(lrs=rec.lrs, losses=[float(o) for o in rec.losses], iters=rec.iters,
-                values=[list(v) for v in rec.values], count=smooth.count, val=smooth.val)
+    losses = torch.stack([*rec.losses]).tolist() if rec.losses else [] # one transfer from a GPU
+    return dict(lrs=rec.lrs, losses=losses, iters=rec.iters, values=[list(v) for v in rec.values],
+                count=smooth.count, val=smooth.val)
 
 # %% ../../nbs/training/04_checkpoint.ipynb #d942c9ex
 def _restore_recorder(rec, s, device):
     "Put the curves back."
     rec.lrs, rec.iters, rec.values = s['lrs'], s['iters'], s['values']
-    rec.losses = [torch.tensor(o) for o in s['losses']]
     rec.smooth_loss.count, rec.smooth_loss.val = s['count'], s['val'].to(device)
+    rec.losses = [*torch.tensor(s['losses'], device=rec.smooth_loss.val.device)]
 
 # %% ../../nbs/training/04_checkpoint.ipynb #d942c9ey
 def _optimizer_state(opt):
@@ -139,10 +140,16 @@ def _optimizer_state(opt):
     return dict(opt.state_dict(), had_grad=[p.grad is not None for p,*_ in opt.all_params()])
 
 # %% ../../nbs/training/04_checkpoint.ipynb #d942c9ez
+def _laid_out(state, p):
+    "The tensors of a state, in memory as the parameter that they belong to."
+    return {k: torch.empty_like(p, dtype=v.dtype).copy_(v) for k,v in state.items()
+            if isinstance(v, Tensor) and v.shape == p.shape and v.stride() != p.stride()}
+
 def _restore_optimizer(opt, s, device):
     "Put the optimiser back; a gradient of zero stands for one that was."
     opt.load_state_dict(dict(state=to_device(s['state'], device), hypers=s['hypers']))
-    for (p, *_),had in zip(opt.all_params(), s['had_grad']):
+    for (p, _, state, _),had in zip(opt.all_params(), s['had_grad']):
+        state.update(_laid_out(state, p))
         p.grad = torch.zeros_like(p) if had else None
 
 # %% ../../nbs/training/04_checkpoint.ipynb #4d7a22f3

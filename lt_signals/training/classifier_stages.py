@@ -121,7 +121,7 @@ class MaxNorm(Callback):
         layers = find_classifier_layers(self.model, self.n_classes).values()
         self.rows = [m.weight for m in layers]
         ends = [torch.stack(w.detach().norm(dim=1).aminmax()) for w in self.rows]
-        self.radius = [(a + self.share*(b - a)).item() for a,b in ends]
+        self.radius = [a + self.share*(b - a) for a,b in ends]
         self.after_step()
 
     @torch.no_grad()

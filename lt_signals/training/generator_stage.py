@@ -36,8 +36,9 @@ from .classifier_stages import Stage1
 from .fit import fit_stages
 from .generator import diffusion_learner
 from .learner import signal_learner
-from .optim import build_criterion
-from .sections import section_of
+from .optim import build_criterion, fused_optimizer
+from .sections import section_of, SpeedConfig
+from .speed import faster
 from .stages import Stage, stages
 from .training import history_rows
 
@@ -282,13 +283,16 @@ def train(self:DiffusionStage,
     seed:int=42, # Of order and augmentation
     amp:bool=True, # Mixed precision on a GPU
     cbs=(), # Further callbacks
+    speed:SpeedConfig=SpeedConfig(), # What makes a step faster
 ) -> tuple: # Trained `SignalDiffusion`, history, best epoch
     "Train the generator."
     fit = Stage1(epochs=self.epochs, lr=self.lr, ema_decay=self.ema_decay, monitor='valid_loss')
     train = resample(dls.train.new(batch_tfms=self.augment), self.sampler, self.epochs, seed)
     gen = diffusion_learner(dls.with_train(train), self.generator(dls))
     own = fit.callbacks(dls.class_counts, dls.device, amp)
-    _quiet_fit(gen, fit.epochs, fit.lr, wd=fit.weight_decay, cbs=[*own, *cbs])
+    if speed.fused: gen.opt_func = fused_optimizer(gen.opt_func)
+    with faster(gen, speed):
+        _quiet_fit(gen, fit.epochs, fit.lr, wd=fit.weight_decay, cbs=[*own, *cbs])
     best = next(cb.best_epoch for cb in own if isinstance(cb, KeepBest))
     if best is None: raise LTSError(f'{self.name}: the loss became NaN; lower `lr` ({self.lr})')
     return gen.model.eval(), history_rows(gen.recorder), best
@@ -327,7 +331,8 @@ def _keep(self:DiffusionStage, path, diffusion, x, y):
 @patch
 def run(self:DiffusionStage, ctx):
     "Train, generate, filter, and exchange the training loader."
-    diffusion, history, best = self.train(ctx.dls, ctx.stage_seed, ctx.amp, ctx.cbs)
+    diffusion, history, best = self.train(ctx.dls, ctx.stage_seed, ctx.amp, ctx.cbs,
+                                         ctx.speed)
     classifier = assessing_classifier(ctx, self.judge_epochs)
     x, y, table = self.augmenter(diffusion).generate(ctx.dls.train, classifier, ctx.stage_seed)
     if not len(x):

@@ -26,7 +26,8 @@ from ..models.pretext import pretexts
 from .callbacks import ClipGradients, KeepBest, mixed_precision, StopOnNaN
 from .checkpoint import Checkpointer, save_weights
 from .learner import signal_learner
-from .optim import build_optimizer
+from .optim import build_optimizer, fused_optimizer
+from .speed import faster
 from .schedules import build_scheduler_for_stage
 from .sections import section_of
 from .stages import Stage, stages
@@ -116,7 +117,8 @@ def _in_the_way(plan):
         f'a network of one head learns so, and {type(model).__name__} is none':
             not isinstance(model, SignalModel),
         'its pairs are of signals, and these samples are images': len(store.sample_shape) != 2,
-        'pairs are drawn in one process; run the stage alone, on one GPU': num_distrib() > 1}
+        'its pairs and negatives are drawn in one process, not in several; run it alone, and give '
+        'the others its file by `model.weights`': num_distrib() > 1}
 
 @patch
 def check(self:Pretrain, plan):
@@ -165,7 +167,8 @@ def run(self:Pretrain, ctx):
     keeper = Checkpointer(ctx.save, ctx.every, state=ctx.state)
     own = [*self.callbacks(learn.dls.device, ctx.amp), *learn.model.callbacks()]
     start, train = ctx.state['epoch'] if ctx.state else 0, learn.dls.train
-    with learn.no_bar(), learn.no_logging():
+    if ctx.speed.fused: learn.opt_func = fused_optimizer(learn.opt_func)
+    with learn.no_bar(), learn.no_logging(), faster(learn, ctx.speed):
         learn.fit(self.epochs, self.lr, wd=self.weight_decay, cbs=[*own, keeper, *ctx.cbs],
                   start_epoch=start)
     if next(cb.best_epoch for cb in own if isinstance(cb, KeepBest)) is None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ModelConfig', 'LossSection', 'SamplingConfig', 'TrainingConfig', 'SchedulerConfig', 'EarlyStoppingConfig',
-           'loss_options', 'section_of']
+           'SpeedConfig', 'loss_options', 'section_of']
 
 # %% ../../nbs/training/10_sections.ipynb #1d86c1f6
 from dataclasses import dataclass, field, fields, make_dataclass, MISSING
@@ -77,6 +77,16 @@ class EarlyStoppingConfig:
     "When stage 1 and stage 2 stop, and which epoch they keep."
     patience:int = opt(0, 'epochs without improvement before stopping; 0 never stops early', low=0)
     monitor:str = opt('macro_recall', 'valid_loss or a metric; the best epoch is kept')
+
+# %% ../../nbs/training/10_sections.ipynb #5bee0001
+@dataclass
+class SpeedConfig:
+    "What makes a training step faster; each rounds otherwise than plain float32."
+    bf16:bool = opt(False, 'bfloat16 in the network on a processor that has it; on a GPU: `amp`')
+    channels_last:bool = opt(False, 'networks of images: channels innermost in memory')
+    fused:bool = opt(False, "all weights in one pass, by torch's fused optimisers")
+    compile:bool = opt(False, 'torch.compile; needs a C++ compiler, and the first steps take long')
+    tf32:bool = opt(False, 'TensorFloat-32 in products of matrices, on NVIDIA GPUs since Ampere')
 
 # %% ../../nbs/training/10_sections.ipynb #5a6d0c16
 def loss_options(

@@ -29,9 +29,10 @@ from .callbacks import (Accumulate, class_loss, ClipGradients, DRW, EMA,
                                            StopOnNaN)
 from .checkpoint import Checkpointer
 from .loss_features import LossFeatures
-from .optim import build_criterion, build_optimizer
+from .optim import build_criterion, build_optimizer, fused_optimizer
 from .schedules import build_scheduler_for_stage, schedules
 from .sections import TrainingConfig
+from .speed import faster
 from .stages import corrects_prior, head_prior, Stage, TrainContext
 
 # %% ../../nbs/training/11_training.ipynb #6c1f8b07
@@ -296,6 +297,12 @@ def borrowed(
 
 # %% ../../nbs/training/11_training.ipynb #6c1f8b24
 @patch
+def _opt_func(self:Training, speed):
+    "The optimiser of the stage."
+    make = build_optimizer(self.optimizer)
+    return fused_optimizer(make) if speed.fused else make
+
+@patch
 def fit(self:Training,
     ctx:TrainContext, # What is there
     loss, # The loss of the stage
@@ -308,8 +315,8 @@ def fit(self:Training,
     with trainable(learn.model, self, n):
         groups, lr, wd = self.groups(learn.model, n, loss)
         own = dict(dls=ctx.dls.with_train(dl), loss_func=loss, splitter=lambda model: groups,
-                   opt_func=build_optimizer(self.optimizer))
-        with borrowed(learn, **own):
+                   opt_func=self._opt_func(ctx.speed))
+        with borrowed(learn, **own), faster(learn, ctx.speed):
             learn.fit(self.epochs, lr, wd=wd, cbs=cbs, reset_opt=True, start_epoch=start)
     return dl
 
