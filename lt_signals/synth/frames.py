@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLOCK', 'Frames', 'synth_frames']
 
-# %% ../../nbs/synth/05_frames.ipynb #5d2fe4c6
+# %% ../../nbs/synth/05_frames.ipynb #beb29cd1
 import math
 
 import torch
@@ -14,10 +14,14 @@ from torch import Tensor
 
 from ..core.errors import LTSError
 from ..core.random import torch_stream
-from .channel import Channel, channel_ranges
+from .channel import Channel, first_draws
+from .fading import clarke_gains, faded, path_powers, WAVES
+from .impairments import iq_imbalance
 from .modulations import cis, fft_size, mean_power, modulations
+from .reception import coloured, phase_walk, resampled
+from .receivers import filtered, passband
 
-# %% ../../nbs/synth/05_frames.ipynb #7a0c3bcc
+# %% ../../nbs/synth/05_frames.ipynb #f2907c65
 BLOCK = 256 # Frames that share a random stream
 
 class Frames:
@@ -31,64 +35,92 @@ class Frames:
         channel:Channel=None, # The defaults of `Channel` when None
         seed:int=42, # Names the set
         device='cpu', # Where they are made; another kind of device makes other frames
+        purpose:str='modulations', # Names the random streams, beside seed, name and SNR
     ):
         modulations[name] # An unknown name is refused here
         if not 0 <= start < stop:
             raise LTSError(f'`start` ({start}) must be 0 or more, and below `stop` ({stop})')
         self.name,self.length,self.channel = name,length,channel or Channel()
+        self.start,self.stop,self.seed,self.snr_db = start,stop,seed,snr_db
         first,last = start//BLOCK,(stop - 1)//BLOCK
-        self.rows = slice(start - first*BLOCK, stop - first*BLOCK)
-        self.streams = [torch_stream(seed, 'modulations', name, f'{snr_db:g}', b, device=device)
-                        for b in range(first, last + 1)]
+        self.rows,self.blocks = slice(start - first*BLOCK, stop - first*BLOCK),range(first, last + 1)
+        self.device,self.purpose = torch.device(device),purpose
+        self.streams = self._streams()
         self.device,self.drawn,self.symbols = self.streams[0].device,{},None
         self._plan()
 
-# %% ../../nbs/synth/05_frames.ipynb #aea0abb6
+    def _streams(self, *purpose):
+        "A stream a block; of a purpose, or those that all the first draws share."
+        key = (self.seed, self.purpose, self.name, f'{self.snr_db:g}', *purpose)
+        return [torch_stream(*key, b, device=self.device) for b in self.blocks]
+
+# %% ../../nbs/synth/05_frames.ipynb #cba7353c
 @patch
 def draw(self:Frames,
     random, # `torch.rand`, `torch.randn` or `torch.randint`
     *shape, # Of one frame's numbers
+    purpose:str=None, # Draw from the beginning of a stream of this name, which nothing else moves
     **kwargs, # Passed on to `random`
 ) -> Tensor: # Shape (frames, *shape)
     "Draw for whole blocks, and keep the frames that are asked for."
     parts = [random(size=(BLOCK, *shape), generator=g, device=self.device, **kwargs)
-             for g in self.streams]
+             for g in (self._streams(purpose) if purpose else self.streams)]
     return (torch.cat(parts) if len(parts) > 1 else parts[0])[self.rows]
 
-# %% ../../nbs/synth/05_frames.ipynb #aea0abbx
+# %% ../../nbs/synth/05_frames.ipynb #c85e42e2
 @patch
 def param(self:Frames,
     name:str, # A range of `Channel`
 ) -> Tensor: # float32, shape (frames, 1)
     "A draw from a range; `drawn` keeps it."
     lo,hi = getattr(self.channel, name)
-    self.drawn[name] = lo + (hi - lo if hi > lo else 0.)*self._uniform[name] # Both may be infinite
+    u = self._uniform[name] if name in first_draws else self.draw(torch.rand, purpose=name)
+    self.drawn[name] = lo + (hi - lo if hi > lo else 0.)*u # Both may be infinite
     return self.drawn[name][:, None]
 
-# %% ../../nbs/synth/05_frames.ipynb #e30a0418
+# %% ../../nbs/synth/05_frames.ipynb #97dfb292
+_off = Channel()
+
+@patch
+def _opened(self:Frames, *names):
+    "Whether any of these ranges is not what it is by default, where it does nothing."
+    return any(getattr(self.channel, k) != getattr(_off, k) for k in names)
+
+# %% ../../nbs/synth/05_frames.ipynb #9e81c638
 @patch
 def _plan(self:Frames):
     c = self.channel
-    self._uniform = dict(zip(channel_ranges, self.draw(torch.rand, len(channel_ranges)).T))
+    self._uniform = dict(zip(first_draws, self.draw(torch.rand, len(first_draws)).T))
     self.taps = 1 + math.ceil(5*c.delay_spread[1])
     self.n = fft_size(self.length + 16*c.sps[1] + self.taps)
     self.lead = (self.n - self.length)//2 # Samples of the period before the frame
     self.fastest = c.sps[0]/(1 + 1e-6*c.clock_ppm[1]) # Fewest samples per symbol
-    self.paths = self._draw_paths() if c.rayleigh or c.rician_k_db[0] < math.inf else None
+    self.paths = self.gains = None
+    if c.rayleigh or c.rician_k_db[0] < math.inf: self._draw_paths()
 
-# %% ../../nbs/synth/05_frames.ipynb #e30a041x
+# %% ../../nbs/synth/05_frames.ipynb #d1cf0bf7
 @patch
 def _draw_paths(self:Frames):
-    "Taps a sample apart, complex64, shape (frames, taps); their mean powers sum to 1."
+    "Taps a sample apart, complex64, shape (frames, taps), or their gains over time; mean powers sum to 1."
     k = 10**(self.param('rician_k_db')/10)
     k = k.where(self._uniform['rayleigh'][:, None] >= self.channel.rayleigh, 0.)
     self.drawn['rician_k_db'] = 10*k[:, 0].log10()
-    delay = torch.arange(self.taps, device=self.device)
-    power = torch.exp(-delay/self.param('delay_spread').clamp_min(1e-3))
-    power = power/power.sum(1, keepdim=True)/(1 + k)
+    power = path_powers(self.taps, self.param('delay_spread'), self.channel.profile)/(1 + k)
     taps = torch.view_as_complex(self.draw(torch.randn, self.taps, 2))*(power/2).sqrt()
-    taps[:, :1] += (1 - 1/(1 + k)).sqrt() # The direct path
-    return taps
+    direct = (1 - 1/(1 + k)).sqrt()
+    if self._opened('doppler'): self.gains = self._moving(power.sqrt(), direct)
+    else: self.paths = torch.cat([taps[:, :1] + direct, taps[:, 1:]], 1)
+
+# %% ../../nbs/synth/05_frames.ipynb #6eec3d97
+@patch
+def _moving(self:Frames, scattered, direct):
+    "Gains of the paths over time, shape (frames, taps, n), from their amplitudes."
+    fd,t = self.param('doppler'),torch.arange(self.n, device=self.device)
+    u = self.draw(torch.rand, self.taps, WAVES + 1, purpose='waves')
+    gains = clarke_gains(fd, u, self.n, self.channel.doppler[1])*scattered[..., None]
+    angle = 2*math.pi*self.draw(torch.rand, 1, purpose='direct path')
+    gains[:, 0] += direct*cis(2*math.pi*fd*angle.cos()*(t - self.lead))
+    return gains
 
 # %% ../../nbs/synth/05_frames.ipynb #64e76363
 @patch
@@ -134,12 +166,25 @@ def symbol_times(self:Frames):
     k = torch.arange(self.symbols.shape[1], device=self.device)
     return k*self.spacing + self.offset - self.lead
 
-# %% ../../nbs/synth/05_frames.ipynb #0af63871
+# %% ../../nbs/synth/05_frames.ipynb #41b0d31a
 @patch
 def signal(self:Frames) -> Tensor: # complex64, shape (frames, length), each of mean power 1
     "What is received but for the noise."
-    x = self._turn(modulations[self.name](self))
+    x = modulations[self.name](self)
+    if self.gains is not None: x = faded(x, self.gains)
+    x = self._turn(self._drifting(x))
+    if self._opened('phase_noise'):
+        steps = self.draw(torch.randn, self.length, purpose='phase walk')
+        x = x*cis(phase_walk(steps, self.param('phase_noise')))
     return x*mean_power(x).rsqrt()
+
+# %% ../../nbs/synth/05_frames.ipynb #92055577
+@patch
+def _drifting(self:Frames, x):
+    "The period as a sample clock sees it whose rate changes."
+    if not self._opened('clock_drift'): return x
+    t = (torch.arange(self.n, device=self.device) - self.lead).clamp(0, self.length)
+    return resampled(x, 1e-6*self.param('clock_drift')*t.square()/(2*self.length))
 
 # %% ../../nbs/synth/05_frames.ipynb #0af6387x
 @patch
@@ -153,17 +198,74 @@ def _turn(self:Frames, x):
     x = (x*cis(w*t[::group] + phase)[..., None]).mul_(cis(w*t[:group])[:, None])
     return x.flatten(1)[:, :n]
 
-# %% ../../nbs/synth/05_frames.ipynb #0af6387y
+# %% ../../nbs/synth/05_frames.ipynb #1e73ac5d
 @patch
 def noisy(self:Frames,
     x:Tensor, # What `signal` gave
     snr_db:float, # dB
 ) -> Tensor: # float32, shape (frames, 2, length)
-    "Add white Gaussian noise."
+    "Add Gaussian noise, white unless the channel shapes it."
     noise = self.draw(torch.randn, 2, self.length)*math.sqrt(.5*10**(-snr_db/10))
-    return noise.add_(torch.view_as_real(x).movedim(-1, 1))
+    if self._opened('noise_slope', 'noise_share'):
+        w = coloured(torch.complex(*noise.unbind(1)), self.param('noise_slope'), self.param('noise_share'))
+        noise = _pair(w)
+    return noise.add_(_pair(x))
 
-# %% ../../nbs/synth/05_frames.ipynb #8b361267
+def _pair(z):
+    "Complex signals (batch, time) as float32 (batch, 2, time)."
+    return torch.view_as_real(z).movedim(-1, 1)
+
+# %% ../../nbs/synth/05_frames.ipynb #fd1f0559
+@patch
+def beside_others(self:Frames,
+    x:Tensor, # What `signal` gave
+) -> Tensor: # complex64, same shape
+    "Add interference at the carrier and beside it."
+    for kind in ('cochannel', 'adjacent'):
+        if not self._opened(f'{kind}_db'): continue
+        level = 10**(self.param(f'{kind}_db')/20)
+        other = self.other(f'{kind} of {self.name}', _narrow)
+        x = x + level*(self._aside(other) if kind == 'adjacent' else other)
+    return x
+
+_narrow = Channel(sps=(8., 16.), rician_k_db=(math.inf, math.inf), rayleigh=0.)
+
+# %% ../../nbs/synth/05_frames.ipynb #dd4a2b2a
+@patch
+def other(self:Frames,
+    purpose:str, # Names the random streams
+    channel:Channel, # What is drawn for it
+) -> Tensor: # complex64, shape (frames, length), each of mean power 1
+    "A QPSK signal of somebody else for each frame."
+    return Frames('QPSK', self.snr_db, self.start, self.stop, self.length, channel, self.seed,
+                  self.device, purpose).signal()
+
+# %% ../../nbs/synth/05_frames.ipynb #214f75f5
+@patch
+def _aside(self:Frames, z):
+    "A signal beside the carrier, on either side."
+    side = 2*(self.draw(torch.rand, 1, purpose='side') < .5) - 1
+    turns = side*self.param('adjacent_offset')*torch.arange(self.length, device=self.device)
+    return z*cis(2*math.pi*(turns - turns.round()))
+
+# %% ../../nbs/synth/05_frames.ipynb #03fa98df
+@patch
+def received(self:Frames,
+    x:Tensor, # Signal with noise, float32, shape (frames, 2, length)
+) -> Tensor: # float32, same shape
+    "What the receiver's filter, imbalance and leak make of it."
+    if not self._opened('cutoff', 'iq_gain_db', 'iq_phase_deg', 'leak'): return x
+    z = torch.complex(x[:, 0], x[:, 1])
+    if self._opened('cutoff'):
+        edge,flat = self.param('cutoff'),torch.zeros(len(x), 1, device=self.device)
+        z = filtered(z, lambda f: passband(f, edge, flat, flat, flat))
+    if self._opened('iq_gain_db', 'iq_phase_deg'):
+        z = iq_imbalance(z, self.param('iq_gain_db'), self.param('iq_phase_deg'))
+    if self._opened('leak'):
+        z = z + self.param('leak')*cis(2*math.pi*self.draw(torch.rand, 1, purpose='leak phase'))
+    return _pair(z).contiguous()
+
+# %% ../../nbs/synth/05_frames.ipynb #b8fa40b8
 def synth_frames(
     name:str, # A name in `modulations`
     snr_db:float, # Signal power over noise power in the whole sampled band, dB; inf: no noise
@@ -179,6 +281,6 @@ def synth_frames(
     if normalize not in ('rms', 'none'):
         raise LTSError(f'`normalize` ({normalize!r}) must be rms or none')
     fr = Frames(name, snr_db, start, stop, length, channel, seed, device)
-    x = fr.noisy(fr.signal(), snr_db)
+    x = fr.received(fr.noisy(fr.beside_others(fr.signal()), snr_db))
     if normalize == 'rms': x *= (2*x.square().mean((1, 2), keepdim=True)).rsqrt()
     return x, fr.drawn

@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional
 
 from ..core.config import make_config, opt
 from ..core.errors import ConfigError
-from .channel import awgn_channel, Channel, channel_ranges
+from .channel import awgn_channel, Channel, channel_fields, field_channel
 
 # %% ../../nbs/synth/14_set_options.ipynb #c83f6a90
 @dataclass
@@ -21,19 +21,22 @@ class FrameSetOptions:
                                     'null: 4096 (rml2016: 1000)', low=1)
     length:Optional[int] = opt(None, 'samples of a frame; null: 1024 (rml2016: 128)', low=16)
     awgn:bool = opt(False, 'noise alone, 8 samples per symbol; channel.… opens ranges again')
+    field:bool = opt(False, 'what recordings have too: coloured noise, filters, neighbours, …')
     channel:Dict[str, Any] = opt({}, 'ranges of the channel to change: channel.sps=4,8')
 
     def make_channel(self) -> Channel: # What is drawn for each frame
         "The channel that these options describe; an unknown range is a `ConfigError`."
-        if wrong := [k for k in self.channel if k not in channel_ranges]:
+        if wrong := [k for k in self.channel if k not in channel_fields]:
             raise ConfigError(f'no field `channel.{wrong[0]}`; '
-                              f'choose from {", ".join(channel_ranges)}')
-        base = awgn_channel() if self.awgn else Channel()
+                              f'choose from {", ".join(channel_fields)}')
+        if self.awgn and self.field: raise ConfigError('`awgn` and `field`: choose one of them')
+        base = awgn_channel() if self.awgn else field_channel() if self.field else Channel()
         return replace(base, **{k: _as_range(k, v) for k,v in self.channel.items()})
 
 # %% ../../nbs/synth/14_set_options.ipynb #d41b7e25
 def _as_range(name, value):
     "A range as `Channel` has it, from numbers or from a text with commas."
+    if name == 'profile': return value
     try: v = [float(x) for x in str(value).strip('[]()').split(',')]
     except ValueError:
         raise ConfigError(f'`channel.{name}` ({value}) must be numbers: 4,8') from None
@@ -43,8 +46,8 @@ def _as_range(name, value):
 def channel_lines() -> str: # A line for each range: its name and its two ends
     "The ranges of `Channel`, written as they are given on the command line."
     ends = {k: v if isinstance(v, tuple) else (v,) for k,v in asdict(Channel()).items()}
-    rows = [f'  channel.{k}=' + ','.join(f'{x:g}' for x in v) for k,v in ends.items()]
-    return '\n'.join(rows)
+    def text(x): return x if isinstance(x, str) else f'{x:g}'
+    return '\n'.join(f'  channel.{k}=' + ','.join(map(text, v)) for k,v in ends.items())
 
 # %% ../../nbs/synth/14_set_options.ipynb #9020ebc6
 @dataclass
