@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.basics import patch
-from scipy import ndimage
 from scipy.signal import get_window
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -24,29 +23,77 @@ from .noise_floor import band_floor
 from .stft import check_stft, median_floor, spectrogram, Spectrogram, stft_window
 from .threshold import detection_threshold
 
-# %% ../../nbs/views/07_blobs.ipynb #edc7a279
+# %% ../../nbs/views/07_blobs.ipynb #3956ee58
 def _majority(hits, n):
     "Whether most of the `n` frames around each cell are hit."
     if n == 1: return hits
-    padded = np.pad(hits.view(np.uint8), ((n//2, n//2), (0, 0)))
-    return sum(padded[i:i+len(hits)] for i in range(n)) > n//2
+    hits,total = hits.view(np.uint8),np.zeros(hits.shape, np.uint8)
+    for d in range(-(n//2), n//2 + 1):
+        total[max(0, -d):len(hits) - max(0, d)] += hits[max(0, d):len(hits) + min(0, d)]
+    return total > n//2
 
-# %% ../../nbs/views/07_blobs.ipynb #edc7a27x
+# %% ../../nbs/views/07_blobs.ipynb #1ce1c3e5
+def _cells(mask):
+    "Flat numbers of the cells that are set, in order; empty stretches are passed eight at a time."
+    flat = mask.reshape(-1)
+    if len(flat) % 8: return np.flatnonzero(flat)
+    words = np.flatnonzero(flat.view(np.uint64))
+    at,cell = np.nonzero(flat.reshape(-1, 8)[words])
+    return words[at]*8 + cell
+
+# %% ../../nbs/views/07_blobs.ipynb #32cd2471
+def _fill(mask, start, n, step):
+    "Set `n[i]` cells after the cell `start[i]`, each `step` further than the one before, in place."
+    k = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n) + 1
+    mask.reshape(-1)[np.repeat(start, n) + step*k] = True
+    return mask
+
 def _bridge(mask, gap):
     "Fill gaps of at most `gap` cells along the last axis, in place."
     if not gap: return mask
-    flat,i = mask.reshape(-1),np.flatnonzero(mask)
-    d,row = np.diff(i),i//mask.shape[1]
-    short = np.flatnonzero((d > 1) & (d <= gap + 1) & (row[1:] == row[:-1]))
-    n = d[short] - 1
-    flat[np.repeat(i[short] + 1 - np.cumsum(n) + n, n) + np.arange(n.sum())] = True
-    return mask
+    i = _cells(mask)
+    d = np.diff(i)
+    short = np.flatnonzero((d > 1) & (d <= gap + 1))
+    short = short[i[short]//mask.shape[1] == i[short + 1]//mask.shape[1]] # In one row
+    return _fill(mask, i[short], d[short] - 1, 1)
 
-# %% ../../nbs/views/07_blobs.ipynb #c0256c2a
+# %% ../../nbs/views/07_blobs.ipynb #19bb659c
+def _bridge_time(mask, gap):
+    "The same along the first axis."
+    if not gap: return mask
+    i,bins = _cells(mask),mask.shape[1]
+    small = np.uint8 if bins <= 2**8 else np.uint16 if bins <= 2**16 else np.int64 # Radix sort
+    i = i[np.argsort((i % bins).astype(small), kind='stable')] # Bin after bin
+    d = np.diff(i)
+    short = np.flatnonzero((d > bins) & (d <= (gap + 1)*bins) & (d % bins == 0))
+    return _fill(mask, i[short], d[short]//bins - 1, bins)
+
+# %% ../../nbs/views/07_blobs.ipynb #836683bf
 def _closed(mask, gap_frames, gap_bins):
     "Bridge gaps in time, then in frequency."
-    in_time = _bridge(np.ascontiguousarray(mask.T), gap_frames)
-    return _bridge(np.ascontiguousarray(in_time.T), gap_bins)
+    return _bridge(_bridge_time(mask, gap_frames), gap_bins)
+
+# %% ../../nbs/views/07_blobs.ipynb #45c2ce86
+def _runs(cells, bins):
+    "First and last cell of each run of neighbours in a row, from the numbers of cells in order."
+    apart = np.diff(cells) > 1
+    apart |= cells[1:] % bins == 0
+    at = np.flatnonzero(apart)
+    return cells[np.r_[0, at + 1]], cells[np.r_[at, -1]]
+
+# %% ../../nbs/views/07_blobs.ipynb #87c645af
+def _label(mask):
+    "Numbers of the cells of a mask in order, the blob of each from 0, and how many blobs there are."
+    cells,bins = _cells(mask),mask.shape[1]
+    if not len(cells): return cells,cells,0
+    first,last = _runs(cells, bins)
+    a,b = (k + k//bins for k in (first, last)) # A column more: ends of rows are no neighbours
+    low,high = np.searchsorted(b, a + bins), np.searchsorted(a, b + bins + 2, 'right')
+    n = high - low # Runs of the next row that touch each
+    below = np.repeat(high - np.cumsum(n), n) + np.arange(n.sum())
+    pairs = np.repeat(np.arange(len(n)), n), below
+    count,blob = connected_components(coo_matrix((np.ones(len(below)), pairs), (len(n),)*2), False)
+    return cells, np.repeat(blob.astype(np.int64), last - first + 1), count
 
 # %% ../../nbs/views/07_blobs.ipynb #9d2f768a
 class _Parts(NamedTuple):
@@ -59,15 +106,16 @@ class _Parts(NamedTuple):
     def __add__(self, other): return _Parts(*(np.concatenate(p) for p in zip(self, other)))
     def rows(self, i): return _Parts(*(p[i] for p in self))
 
-# %% ../../nbs/views/07_blobs.ipynb #9d2f768x
-def _measure(labels, n, excess, frame):
-    "The `n` labelled parts of a block that begins at `frame`."
-    i,bins = np.flatnonzero(labels),labels.shape[1]
-    of = labels.reshape(-1)[i] - 1
-    energy = np.bincount(of*bins + i % bins, excess.reshape(-1)[i], n*bins).reshape(n, bins)
-    spans = [s[0] for s in ndimage.find_objects(labels)]
-    first,stop = (np.array([getattr(s, k) for s in spans], np.int64) for k in ('start', 'stop'))
-    return _Parts(np.bincount(of, minlength=n), frame + first, frame + stop - 1, energy)
+# %% ../../nbs/views/07_blobs.ipynb #20290974
+def _measure(cells, of, n, power, frame):
+    "`n` parts of a block that begins at `frame`, from the numbers of cells and of their parts."
+    bins = power.shape[1]
+    row,first,last = cells//bins,np.zeros(n, np.int64),np.zeros(n, np.int64)
+    last[of] = row # Of cells in order the last one counts,
+    first[of[::-1]] = row[::-1] # and here the first
+    excess = power.reshape(-1)[cells] - 1
+    energy = np.bincount(of*bins + cells - row*bins, excess, n*bins).reshape(n, bins)
+    return _Parts(np.bincount(of, minlength=n), frame + first, frame + last, energy)
 
 # %% ../../nbs/views/07_blobs.ipynb #9d2f768y
 def _merge(parts, group, n):
@@ -78,31 +126,41 @@ def _merge(parts, group, n):
                         (np.add, energy, parts.energy)]: ufunc.at(out, group, x)
     return _Parts(np.bincount(group, parts.cells, n).astype(np.int64), first, last, energy)
 
-# %% ../../nbs/views/07_blobs.ipynb #84b996dd
+# %% ../../nbs/views/07_blobs.ipynb #6442bb04
+def _row(cells, of, row, mask):
+    "Part of each cell of a row, from 1; 0 where the mask is not set."
+    bins,out = mask.shape[1],np.zeros(mask.shape[1], np.int64)
+    own = slice(*np.searchsorted(cells, [row*bins, (row + 1)*bins]))
+    out[cells[own] - row*bins] = of[own] + 1
+    return out
+
+# %% ../../nbs/views/07_blobs.ipynb #68ccf3c7
 class _Tracker:
     "Blobs of a mask that arrives in blocks of frames."
     def __init__(self, bins):
         self.frame,self.edge = 0,np.zeros(bins, np.int64) # Open part of each bin, 1 …; 0 for none
-        self.open = _measure(np.zeros((1, bins), np.int32), 0, np.zeros((1, bins)), 0)
+        none = np.zeros(0, np.int64)
+        self.open = _measure(none, none, 0, np.zeros((1, bins)), 0)
 
-    def push(self, mask, excess, last=False):
+    def push(self, mask, power, last=False):
         "The blobs that end in this block; all that are open when it is the `last`."
-        labels,n = ndimage.label(mask, np.ones((3, 3)))
-        n_groups,group = self._join(labels, n)
-        parts = _merge(self.open + _measure(labels, n, excess, self.frame), group, n_groups)
+        cells,of,n = _label(mask)
+        n_groups,group = self._join(_row(cells, of, 0, mask), n)
+        parts = _merge(self.open + _measure(cells, of, n, power, self.frame), group, n_groups)
         self.frame += len(mask)
         of_label = np.append(-1, group[len(self.open.cells):]) # Group of each label, -1 for none
-        edge = np.full(len(self.edge), -1) if last else of_label[labels[-1]]
+        bottom = _row(cells, of, len(mask) - 1, mask)
+        edge = np.full(len(self.edge), -1) if last else of_label[bottom]
         still = np.unique(edge[edge >= 0])
         self.edge = np.where(edge >= 0, np.searchsorted(still, edge) + 1, 0)
         self.open = parts.rows(still)
         return parts.rows(np.setdiff1d(np.arange(n_groups), still))
 
-    def _join(self, labels, n):
-        "Number of groups, and the group of each open part and each new one."
+    def _join(self, top, n):
+        "Number of groups, and the group of each open part and each new one; `top` is the first row."
         k,bins = len(self.open.cells),np.arange(len(self.edge))
         before = np.pad(self.edge, 1)[np.arange(3)[:, None] + bins] # The three cells before a cell
-        now = np.broadcast_to(labels[0], before.shape)
+        now = np.broadcast_to(top, before.shape)
         touch = (before > 0) & (now > 0)
         pairs = before[touch] - 1, now[touch] - 1 + k
         return connected_components(coo_matrix((np.ones(touch.sum()), pairs), (k + n,)*2), False)
@@ -156,7 +214,18 @@ def _check_detector(det):
         if (v := getattr(det, k)) is not None and v < least:
             raise ConfigError(f'`{k}` ({v}) must be {least} or more')
 
-# %% ../../nbs/views/07_blobs.ipynb #4ed404c3
+# %% ../../nbs/views/07_blobs.ipynb #ca322138
+_part = 256 # Frames that stay in the cache of a CPU
+
+def _sums(x, k):
+    "Sum of the `k` bins around each cell; at the ends of the band they are reflected."
+    h,n = k//2,x.shape[1]
+    x = torch.cat([x[:, 1:h+1].flip(1), x, x[:, n-1-h:n-1].flip(1)], 1)
+    out = x[:, :n].clone()
+    for i in range(1, k): out += x[:, i:i+n]
+    return out
+
+# %% ../../nbs/views/07_blobs.ipynb #7d2b502e
 class BlobSearch:
     "The search of one recording, fed in blocks of frames."
     def __init__(self,
@@ -174,17 +243,17 @@ class BlobSearch:
         self.gap_bins = 2 if det.gap_freq is None else round(det.gap_freq*spec.n_fft/fs)
         self.tracker,self.floor,self.done = _Tracker(spec.n_fft),None,0
         self.hits = np.zeros((0, spec.n_fft), bool)
-        self.excess = np.zeros((0, spec.n_fft), np.float32)
+        self.over = np.zeros((0, spec.n_fft), np.float32) # Power over the floor
 
     def whiten(self,
         power, # Density of whole segments, or of the last frames, (frames, n_fft)
     ): # Power over the noise floor, same shape
         "Divide each segment by its noise floor; a short last one keeps the floor before it."
-        out = []
-        for p in power.split(self.det.segment):
+        out = power.new_empty(power.shape)
+        for p,over in zip(power.split(self.det.segment), out.split(self.det.segment)):
             if self.floor is None or len(p) >= self.det.segment//4: self.floor = self.floor_of(p)
-            out.append(p/self.floor)
-        return torch.cat(out)
+            torch.div(p, self.floor, out=over)
+        return out
 
     def floor_of(self,
         power, # Density of a segment, (frames, n_fft)
@@ -197,11 +266,14 @@ class BlobSearch:
         x, # Power over the noise floor, (frames, n_fft)
     ): # bool, same shape
         "Where the mean of neighbouring bins is above the threshold."
-        k,n = self.det.average,x.shape[1]
-        x = torch.nn.functional.pad(x, (k//2, k//2), mode='reflect')
-        return sum(x[:, i:i+n] for i in range(k)) > k*self.threshold
+        least = self.det.average*self.threshold
+        return torch.cat([_sums(part, self.det.average) > least for part in x.split(_part)])
 
-# %% ../../nbs/views/07_blobs.ipynb #6abc1f97
+# %% ../../nbs/views/07_blobs.ipynb #6f4103d2
+def _after(old, new):
+    "Frames that were kept, and new ones."
+    return np.concatenate([old, new]) if len(old) else new
+
 @patch
 def push(self:BlobSearch,
     power, # Density of the next frames, (frames, n_fft); blocks but the last are whole segments
@@ -209,15 +281,15 @@ def push(self:BlobSearch,
 ) -> pd.DataFrame: # Boxes
     "Boxes that end in the next frames."
     x = self.whiten(power)
-    self.hits = np.concatenate([self.hits, self.passes(x).cpu().numpy()])
-    self.excess = np.concatenate([self.excess, (x - 1).cpu().numpy()])
+    self.hits = _after(self.hits, self.passes(x).cpu().numpy())
+    self.over = _after(self.over, x.cpu().numpy())
     reach = self.det.frames//2 + self.gap_frames # Later frames that a frame depends on
     stop = len(self.hits) if last else len(self.hits) - reach
     if stop <= self.done: return make_boxes()
     mask = _closed(_majority(self.hits, self.det.frames), self.gap_frames, self.gap_bins)
-    parts = self.tracker.push(mask[self.done:stop], self.excess[self.done:stop], last)
+    parts = self.tracker.push(mask[self.done:stop], self.over[self.done:stop], last)
     keep = max(0, stop - reach - 1)              # Earlier frames that a frame depends on
-    self.hits,self.excess,self.done = self.hits[keep:],self.excess[keep:],stop - keep
+    self.hits,self.over,self.done = self.hits[keep:],self.over[keep:],stop - keep
     parts = parts.rows(parts.cells >= self.det.min_cells)
     return self.boxes(parts) if len(parts.cells) else make_boxes()
 

@@ -78,17 +78,24 @@ def check_stft(
     if hop != int(hop) or not 1 <= hop <= n_fft:
         raise ConfigError(f'`hop` ({hop}) must be from 1 to `n_fft` ({n_fft}) samples')
 
-# %% ../../nbs/views/03_stft.ipynb #258aae8c
+# %% ../../nbs/views/03_stft.ipynb #3b1bad12
+_block = 2**16 # Numbers that are transformed at a time on a CPU, where they stay in the cache
+
 def stft_power(
     z:Tensor, # Complex (…, time)
     window:Tensor, # From `stft_window`, float32 (n_fft,)
     hop:int, # Samples from one window to the next
 ) -> Tensor: # float32 (…, frames, n_fft)
     "Power of the spectra of overlapping windows."
-    x = torch.fft.fft(z.unfold(-1, len(window), hop)*window)
-    return x.real.square().addcmul_(x.imag, x.imag)
+    frames = z.unfold(-1, len(window), hop)
+    step = max(1, _block//len(window)) if z.device.type == 'cpu' else max(1, frames.shape[-2])
+    out = window.new_empty(frames.shape)
+    for some,power in zip(frames.split(step, -2), out.split(step, -2)):
+        x = torch.fft.fft(some*window)
+        torch.square(x.real, out=power).addcmul_(x.imag, x.imag)
+    return out
 
-# %% ../../nbs/views/03_stft.ipynb #e4aa11fc
+# %% ../../nbs/views/03_stft.ipynb #24cdfbcf
 def spectrogram(
     iq, # I/Q: (batch, 2, time), (2, time) or complex (batch, time), any device
     sample_rate:float=None, # Hz; 1 when None: frequencies in cycles per sample, times in samples
@@ -101,7 +108,7 @@ def spectrogram(
     z,hop,fs = _as_complex(iq), hop or n_fft//2, sample_rate or 1.
     check_stft(n_fft, hop)
     if z.shape[1] < n_fft: z = torch.nn.functional.pad(z, (0, n_fft - z.shape[1]))
-    p = stft_power(z, stft_window(window, n_fft, z.device), hop)/fs
+    p = stft_power(z, stft_window(window, n_fft, z.device), hop).div_(fs)
     return Spectrogram(p.transpose(1, 2), fs, n_fft, hop, window, start)
 
 # %% ../../nbs/views/03_stft.ipynb #2586e805
