@@ -15,7 +15,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from fastai.callback.core import Callback, CancelBackwardException
 from fastai.callback.fp16 import MixedPrecision
-from fastai.torch_core import num_distrib
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn, Tensor
@@ -257,9 +256,6 @@ class ProjectGradients(Callback):
     order, run_valid = MixedPrecision.order + 1, False
     def before_fit(self):
         "Refuse what cannot work, and let the weighting know."
-        if num_distrib() > 1:
-            raise ConfigError("weighting 'pcgrad' trains in one process only: the gradients of "
-                              "several are averaged before they could be projected; use 'dwa'")
         if not isinstance(getattr(self.loss_func, 'weighting', None), PCGrad):
             raise ConfigError("ProjectGradients needs a `MultiTaskLoss` with weighting='pcgrad'")
         self.loss_func.weighting.attached = True
@@ -277,7 +273,7 @@ def before_backward(self:ProjectGradients):
     each, w.live = w.live, None
     params = [p for o in (self.model, self.loss_func) for p in o.parameters()
               if p.requires_grad]
-    grads = _task_gradients(self.loss_grad, each, params)
+    grads = _averaged(_task_gradients(self.loss_grad, each, params))
     seed = getattr(self.dls.train, 'seed', 0) # fastai's own loaders have none
     c = pcgrad_coefficients(_gram(grads), seed_stream('pcgrad', seed, self.epoch, self.iter))
     for p,*g in zip(params, *grads): _accumulate(p, g, c)
@@ -290,6 +286,17 @@ def _task_gradients(total, each, params):
     scale = grad(total, each, retain_graph=True)
     return [grad(v, params, s, retain_graph=v is not each[-1], allow_unused=True)
             for v,s in zip(each, scale)]
+
+# %% ../../nbs/losses/08_weightings.ipynb #6c62b56b
+def _averaged(grads):
+    "Gradients of the whole batch, where several processes have a share of it."
+    if not (dist.is_available() and dist.is_initialized()): return grads
+    there = [g for task in grads for g in task if g is not None]
+    flat = torch.cat([g.reshape(-1) for g in there])
+    dist.all_reduce(flat)
+    parts = (flat/dist.get_world_size()).split([g.numel() for g in there])
+    means = iter([part.view_as(g) for part,g in zip(parts, there)])
+    return [[None if g is None else next(means) for g in task] for task in grads]
 
 # %% ../../nbs/losses/08_weightings.ipynb #6c62b56x
 def _shared(g):
