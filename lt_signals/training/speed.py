@@ -77,16 +77,16 @@ def check_speed(
         raise ConfigError(f'`speed.compile`: torch.compile does not work here ({why}); install a '
                           'C++ compiler, for a GPU triton as well, or set it to false')
 
-# %% ../../nbs/training/22_speed.ipynb #ff98e8b3
+# %% ../../nbs/training/22_speed.ipynb #c0526f67
 class BFloat16(MixedPrecision):
     "fastai's mixed precision in bfloat16 on a processor."
     inside = False
     def __init__(self): super().__init__(AMPMode.BF16)
 
     def before_fit(self):
-        "As fastai's, with the autocast of the processor."
-        super().before_fit()
-        self.autocast = torch.autocast('cpu', torch.bfloat16)
+        "As fastai's, for the processor; bfloat16 needs no scaling."
+        self.autocast, self.scales = torch.autocast('cpu', torch.bfloat16), []
+        self.learn.scaler = torch.amp.GradScaler('cpu', enabled=False)
 
     def before_batch(self):
         "Begin to compute in bfloat16."
@@ -112,15 +112,17 @@ def channels_last(
     try: yield
     finally: model.to(memory_format=torch.contiguous_format)
 
-# %% ../../nbs/training/22_speed.ipynb #a5702be1
+# %% ../../nbs/training/22_speed.ipynb #988c441e
 @contextmanager
 def compiled(
     model:nn.Module, # Any module
 ): # Nothing; a context
     "Within the context, calls of `model` are compiled, by sizes."
-    model.compile(dynamic=False)
-    try: yield
-    finally: model._compiled_call_impl = None # torch has no other way back
+    torch.compiler.reset() # what other models have compiled counts towards the limit
+    with torch._dynamo.config.patch(recompile_limit=64):
+        model.compile(dynamic=False)
+        try: yield
+        finally: model._compiled_call_impl = None # torch has no other way back
 
 # %% ../../nbs/training/22_speed.ipynb #ef284545
 class PlainInputs(Callback):
