@@ -3,7 +3,7 @@
 The plain way: scipy.signal.spectrogram, a threshold some dB over the median, a 3×3 closing, scipy.ndimage.label, bounding boxes of at
 least as many cells. Both see the same scenes, windows and overlap. A signal is found when a box of its own overlaps it with IoU ≥ .3.
 
-Run: python benchmarks/blobs.py [--scenes 256] [--hour]
+Run: python benchmarks/blobs.py [--scenes 256] [--hour] [--small]     --small: eight scenes in turns, a row in benchmarks/speed.json
 """
 import argparse, platform, time
 
@@ -18,6 +18,7 @@ from lt_signals.views.boxes import detection_scores, match_boxes
 from lt_signals.views.blobs import BlobDetector
 from lt_signals.views.streams import Stream
 from lt_signals.views.boxes import make_boxes
+from turns import one_thread, store, take_turns
 
 FS, N_FFT, HOP, CELLS, SECONDS = 1e6, 256, 128, 16, 2**18/1e6
 
@@ -93,6 +94,15 @@ def hour():
     print('resident memory beyond that before, MB: ' + ', '.join(f'{m:.1f} after block {k:,}' for k, m in marks.items()))
 
 
+def small(rounds=10):
+    "A row: eight scenes, from samples to boxes."
+    one_thread()
+    x, _ = Scenes(snr_db=(0., 30.)).take(range(8))
+    peer = 'scipy spectrogram, closing and label'
+    ways = {'ours': lambda: ours(x), peer: lambda: plain_batch(8)(x)}
+    store('detector, 8 scenes of 2**18 samples', take_turns(ways, rounds, warm=1), fair=peer, goal=2.5)
+
+
 def main(n, with_hour):
     scenes = Scenes(snr_db=(0., 30.))
     print(f'{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads')
@@ -117,5 +127,6 @@ if __name__ == '__main__':
     a = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     a.add_argument('--scenes', type=int, default=256, help='number of scenes, a multiple of 8')
     a.add_argument('--hour', action='store_true', help='also stream one hour through, and report its memory')
+    a.add_argument('--small', action='store_true', help='beside scipy, in turns')
     a = a.parse_args()
-    main(a.scenes, a.hour)
+    small() if a.small else main(a.scenes, a.hour)

@@ -4,6 +4,11 @@ against merely zero-filling the images, which is the floor, and against a traini
 On a CPU there are two floors: torch.zeros, and zeros written to new memory of numpy, which comes in large pages where
 the system has them and is several times faster. to_constellation uses that memory, so both shares are printed.
 
+--small: two sizes beside fast_histogram, a frame at a time, and beside kernels of numba for the whole batch, in turns; rows in benchmarks/speed.json.
+Both are peers of this script alone (pip install fast-histogram numba); what is not installed is left out, and said. The work is what they do as well as
+ours, counting (`log=False`, no unit power), and then the images of the default. numba has two kernels for these: one passes over all pixels for their
+levels, the other goes back to the points, with a table of levels.
+
 Run: python benchmarks/constellation.py [--small] [--threads N]
 """
 import argparse, math, os, platform, time
@@ -14,6 +19,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from lt_signals.views.constellation import Constellation
+from turns import one_thread, store, take_turns
 
 LIMIT, SIGMA = 2.5, 1.
 
@@ -34,6 +40,91 @@ def numpy_images(x, size, smooth):
         levels = np.log1p(counts)/math.log1p(x.shape[-1])
         image[0] = gaussian_filter(levels, smooth, mode='constant') if smooth else levels
     return out
+
+
+def unit_power(x):
+    "Frames of unit power."
+    return x*(1/np.sqrt((x*x).sum(1).mean(1)))[:, None, None]
+
+
+def fast_histogram_peer(images):
+    "fast_histogram, a frame at a time: counts, or the images of the default."
+    import fast_histogram
+
+    def way(x, n):
+        out = np.empty((len(x), 1, n, n), np.float32)
+        for image, (i, q) in zip(out, unit_power(x) if images else x):
+            image[0] = fast_histogram.histogram2d(q, i, bins=n, range=((-LIMIT, LIMIT),)*2)[::-1]
+        if images:
+            np.log1p(out, out=out)
+            out /= np.float32(math.log1p(x.shape[-1]))
+        return out
+    return way
+
+
+def numba_peer(images, table=False):
+    "A kernel of numba for a batch: counts, or the images of the default, levels of all pixels or, by a table, of the points."
+    import numba
+
+    @numba.njit
+    def kernel(x, n, images, levels, out):
+        time, half, at = x.shape[2], np.float32(n/2), np.empty(x.shape[2], np.int32)
+        norm = np.float32(math.log1p(time))
+        for frame in range(len(x)):
+            (i, q), pixels, scale, m = x[frame], out[frame].reshape(-1), np.float32(n/(2*LIMIT)), 0
+            if images:
+                power = np.float32(0)
+                for t in range(time): power += i[t]*i[t] + q[t]*q[t]
+                scale *= np.float32(1/np.sqrt(power/np.float32(time)))
+            for t in range(time):
+                a, b = i[t]*scale + half, q[t]*scale + half
+                if a >= 0 and a < n and b >= 0 and b < n:
+                    at[m] = (n - 1 - int(b))*n + int(a)
+                    pixels[at[m]] += 1
+                    m += 1
+            if images and len(levels):
+                for k in at[:m]:
+                    if pixels[k] > 0: pixels[k] = -levels[int(pixels[k])]
+                for k in at[:m]: pixels[k] = abs(pixels[k])
+            elif images:
+                for k in range(n*n):
+                    if pixels[k] > 0: pixels[k] = np.log1p(pixels[k])/norm
+
+    def way(x, n):
+        time, out = x.shape[-1], np.zeros((len(x), 1, n, n), np.float32)
+        levels = (np.log1p(np.arange(time + 1))/math.log1p(time)).astype(np.float32)
+        kernel(x, n, images, levels if table else levels[:0], out)
+        return out
+    return way
+
+
+def installed(peers):
+    "The peers whose package is there: {name: function of frames and size}."
+    found = {}
+    for name, make in peers.items():
+        try: found[name] = make()
+        except ImportError as e: print(f'{name}: left out, {e.name} is not installed')
+    return found
+
+
+def small(batch=256, length=1024, rounds=15):
+    "Rows: counts and images at 64 and 224 pixels, ours beside each peer that is installed."
+    one_thread()
+    frames = unit_power(make_frames(batch, length).numpy())
+    x = torch.from_numpy(frames)
+    counts = dict(unit_power=False, log=False, scale='none')
+    works = {'counts': (counts, {'fast_histogram': lambda: fast_histogram_peer(False), 'numba': lambda: numba_peer(False)}),
+             'images': ({}, {'fast_histogram': lambda: fast_histogram_peer(True), 'numba, all pixels': lambda: numba_peer(True),
+                             'numba, points and table': lambda: numba_peer(True, True)})}
+    for work, (options, makers) in works.items():
+        peers = installed(makers)
+        for n, fair, goal in ((64, 'fast_histogram', 1.2), (224, 'numba' if work == 'counts' else 'numba, points and table', 1.1)):
+            m = Constellation(n, **options)
+            for name, f in peers.items():
+                differ = (np.abs(f(frames, n) - m(x).numpy()) > 1e-5).mean()
+                assert differ < 1e-5, f'{name}: {differ:.1e} of the pixels differ'  # points on the edge of a bin
+            ways = {'ours': lambda: m(x), **{k: lambda f=f: f(frames, n) for k, f in peers.items()}}
+            store(f'constellation, {work} {n}×{n}', take_turns(ways, rounds), fair=fair, goal=goal, batch=batch, length=length)
 
 
 def best_of(tasks, frames, rounds, sync):
@@ -112,7 +203,7 @@ def main(batch=256, size=224, length=1024, rounds=12, step_batch=8, threads=1):
 
 if __name__ == '__main__':
     a = argparse.ArgumentParser(description=__doc__)
-    a.add_argument('--small', action='store_true', help='64 frames, 64×64')
+    a.add_argument('--small', action='store_true', help='beside compiled peers, in turns')
     a.add_argument('--threads', type=int, default=1, help='threads of torch that render')
     a = a.parse_args()
-    main(64, 64, rounds=3, threads=a.threads) if a.small else main(threads=a.threads)
+    small() if a.small else main(threads=a.threads)

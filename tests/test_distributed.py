@@ -1,11 +1,11 @@
 """Processes on the CPU (gloo) train as one process does, leave nothing out, end alike, write once, resume, and do not hang.
 
-Real processes, forked from a server that has done nothing but import; with `-m slow` also `torchrun … lts_train`.
+Real processes, forked from a server that has done nothing but import. What two processes can show one after the other they do in one group
+(`ends`); with `-m slow` also four processes, processes that are killed, and `torchrun … lts_train`.
 """
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +19,7 @@ dist = pytest.importorskip('torch.distributed', reason='this torch has no torch.
 pytestmark = pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available() and os.name == 'posix'),
                                 reason='needs torch.distributed with gloo, and POSIX processes')
 SECONDS = 300  # a process that takes longer hangs
+PRELOAD = ['lt_signals.tasks.amc', 'lt_signals.models.iq', 'lt_signals.runs.prepare', 'lt_signals.training.adversarial', 'torch._dynamo']
 
 
 def free_port():
@@ -38,7 +39,7 @@ def launch(n, target, *args):
     "Run `target(*args)` in `n` processes; their exit codes."
     os.environ['OMP_NUM_THREADS'] = '1'
     ctx = multiprocessing.get_context('forkserver')
-    ctx.set_forkserver_preload(['lt_signals.tasks.amc', 'lt_signals.models.iq', 'torch._dynamo'])
+    ctx.set_forkserver_preload(PRELOAD)
     port = free_port()
     ps = [ctx.Process(target=child, args=(r, n, port, target, args)) for r in range(n)]
     for p in ps: p.start()
@@ -61,7 +62,8 @@ def make_learner(bs, **options):
     rng = np.random.default_rng(0)
     y = np.concatenate([np.repeat(np.arange(5), n) for n in ([40, 20, 10, 6, 4], [6]*5, [6]*5)])
     x = np.exp(2j*np.pi*(.03 + .02*y)[:, None]*np.arange(48)) + .7*rng.normal(size=(len(y), 48))
-    store = SignalStore.from_arrays(np.stack([x.real, x.imag], 1).astype(np.float32), y)
+    meta = dict(receiver=rng.choice(['a', 'b', 'c'], len(y)))
+    store = SignalStore.from_arrays(np.stack([x.real, x.imag], 1).astype(np.float32), y, meta=meta)
     split = np.arange(80), np.arange(80, 110), np.arange(110, 140)
     dls = build_dataloaders(store, split=split, batch_size=bs, augment=augment, device='cpu')
     setup_seed(1 + int(os.environ['RANK']))  # each process with other weights: those of the first count
@@ -104,22 +106,77 @@ def train_without_chance(folder, bs):
     def before_train(self): drawn.append(self.dls.train.get_idxs().tolist())
     learn = make_learner(bs, norm_kind='gn', dropout_rate=0.)
     common = dict(optimizer='SGD', weight_decay=0., warmup_epochs=0., sampler='progressive_balanced')
-    stages = [Stage1(epochs=3, lr=.05, **common), Stage2(mode='crt', epochs=2, lr=.05, optimizer='SGD'), Stage3()]
+    stages = [Stage1(epochs=2, lr=.05, **common), Stage2(mode='crt', epochs=1, lr=.05, optimizer='SGD'), Stage3()]
     train(learn, stages, folder, [Callback(before_train=before_train)])
     (folder/f'drawn{os.environ["RANK"]}.json').write_text(json.dumps(drawn))
 
 
-def test_two_processes_train_as_one(tmp_path):
+def scores_of(folder, weights):
+    "What one process says of weights, as `fit_stages` would after a stage."
+    from lt_signals.training.checkpoint import load_weights
+    from lt_signals.training.fit import evaluate_stage
+    from lt_signals.training.stages import TrainContext
+
+    learn = make_learner(8, norm_kind='gn', dropout_rate=0.)
+    load_weights(learn, weights)
+    with learn.no_bar(), learn.no_logging(): rows = evaluate_stage(TrainContext(learn))['rows']
+    (folder/'scores.json').write_text(json.dumps(rows))
+
+
+def against_receivers(folder, bs):
+    "A critic beside the model, outside of what torch averages; its weights at the end."
+    import torch
+    from fastai.callback.core import Callback
+    from lt_signals.training.adversarial import Adversarial, DomainAdversary
+
+    kept = {}
+    def after_epoch(self): kept.update(next(cb for cb in self.learn.cbs if isinstance(cb, DomainAdversary)).critic.state_dict())
+    stage = Adversarial(epochs=2, lr=.05, optimizer='SGD', weight_decay=0., warmup_epochs=0.)
+    train(make_learner(bs, norm_kind='gn', dropout_rate=0.), [stage], folder, [Callback(after_epoch=after_epoch)])
+    torch.save({k: v.clone() for k, v in kept.items()}, folder/f'critic{os.environ["RANK"]}.pt')
+
+
+def in_two(folder):
+    "What two processes do, in one group, one after the other."
+    for name, f, args in plan(8): f(folder/name, *args)
+    share_epochs(folder/'share', 61)
+    one_step(folder/'step')
+    train_with_everything(folder/'everything')
+    stumble(folder/'nan', 'nan')
+
+
+def in_one(folder, two):
+    "The same in one process, with batches twice as large."
+    for name, f, args in plan(16): f(folder/name, *args)
+    one_step(folder/'step')
+    scores_of(folder, two/'stages'/'0.safetensors')
+
+
+def plan(bs):
+    "Trainings that do not depend on the number of processes: folder, function, further arguments."
+    return [('stages', train_without_chance, (bs,)), ('pcgrad', train_two_tasks, (bs, 'pcgrad')),
+            ('against', against_receivers, (bs,))]
+
+
+@pytest.fixture(scope='module')
+def ends(tmp_path_factory):
+    "Folders of what two processes have done, and one."
+    two, one = tmp_path_factory.mktemp('two'), tmp_path_factory.mktemp('one')
+    for name in ('stages', 'pcgrad', 'against', 'share', 'step', 'everything', 'nan'):
+        for folder in (two, one): (folder/name).mkdir()
+    assert launch(2, in_two, two) == [3, 3]  # `stumble` ends so
+    assert launch(1, in_one, one, two) == [0]
+    return two, one
+
+
+def test_two_processes_train_as_one(ends):
     "Same draws in the same batches, so the same weights after stage 1, cRT and τ-normalisation."
     import numpy as np
-    two, one = tmp_path/'two', tmp_path/'one'
-    for folder in (two, one): folder.mkdir()
-    assert launch(2, train_without_chance, two, 8) == [0, 0]
-    assert launch(1, train_without_chance, one, 16) == [0]
+    two, one = (folder/'stages' for folder in ends)
     assert_same(two)
     parts = [json.loads((two/f'drawn{r}.json').read_text()) for r in (0, 1)]
     whole = json.loads((one/'drawn0.json').read_text())
-    assert len(whole) == 5  # epochs of both stages
+    assert len(whole) == 3  # epochs of both stages
     for a, b, c in zip(*parts, whole): assert np.stack([a, b], 1).ravel().tolist() == c
     (weights, results), (weights1, results1) = outcome(two), outcome(one)
     for k in weights: np.testing.assert_allclose(weights[k], weights1[k], atol=2e-5, err_msg=k)
@@ -127,6 +184,25 @@ def test_two_processes_train_as_one(tmp_path):
         assert (a['best_epoch'], a.get('rows')) == (b['best_epoch'], b.get('rows'))
         for x, y in zip(a['history'], b['history']): assert x == pytest.approx(y, abs=1e-4)
     assert {p.name for p in (two/'run').iterdir()} == {p.name for p in (one/'run').iterdir()}
+
+
+def test_the_evaluation_of_two_is_that_of_one(ends):
+    "Each process looks at every sample: the scores of the same weights are the same to the last bit."
+    two, one = ends
+    assert json.loads((one/'scores.json').read_text()) == outcome(two/'stages')[1][-1]['rows']
+
+
+def test_a_critic_learns_as_in_one_process(ends):
+    import numpy as np
+    import torch
+    two, one = (folder/'against' for folder in ends)
+    assert_same(two)
+    a, b, c = (torch.load(f) for f in (two/'critic0.pt', two/'critic1.pt', one/'critic0.pt'))
+    for k in a:
+        assert torch.equal(a[k], b[k]), f'{k} differs between the processes'
+        torch.testing.assert_close(a[k], c[k], atol=2e-5, rtol=1e-4, msg=k)
+    weights, weights1 = outcome(two)[0], outcome(one)[0]
+    for k in weights: np.testing.assert_allclose(weights[k], weights1[k], atol=2e-5, err_msg=k)
 
 
 def share_epochs(folder, n):
@@ -180,14 +256,18 @@ def check_shares(folder, n, world):
         assert t['rows'][-1][-1] == pytest.approx(t['mine'], abs=1e-6)
 
 
-@pytest.mark.parametrize('world, n', [(2, 61), (4, 97)])
-def test_every_signal_is_seen_once_an_epoch(tmp_path, world, n):
-    assert launch(world, share_epochs, tmp_path, n) == [0]*world
-    check_shares(tmp_path, n, world)
+def test_every_signal_is_seen_once_an_epoch(ends): check_shares(ends[0]/'share', 61, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('n', [61, 97])
+def test_every_signal_is_seen_once_an_epoch_by_four(tmp_path, n):
+    assert launch(4, share_epochs, tmp_path, n) == [0]*4
+    check_shares(tmp_path, n, 4)
 
 
 def one_step(folder):
-    "A step on 10 signals in one batch, shared or not; the weights."
+    "A step on 11 signals in one batch, shared or not; the weights."
     import torch
     from fastai.losses import CrossEntropyLossFlat
     from fastai.optimizer import SGD
@@ -206,13 +286,22 @@ def one_step(folder):
     torch.save((learn.model.state_dict(), float(learn.recorder.values[0][0])), folder/f'{world}{os.environ["RANK"]}.pt')
 
 
-def test_uneven_shares_weigh_by_their_signals(tmp_path):
-    "4, 4 and 3 signals: the gradient is the mean over 11, not the mean of three means."
+def check_step(many, one):
     import torch
+    (shared, loss), (whole, loss1) = (torch.load(f) for f in (many, one))
+    for k in whole: torch.testing.assert_close(shared[k], whole[k], atol=1e-6, rtol=1e-5)
+    assert loss == pytest.approx(loss1, abs=1e-5)
+
+
+def test_uneven_shares_weigh_by_their_signals(ends):
+    "6 and 5 signals: the gradient is the mean over 11, not the mean of two means."
+    check_step(ends[0]/'step'/'20.pt', ends[1]/'step'/'10.pt')
+
+
+@pytest.mark.slow
+def test_three_uneven_shares_weigh_by_their_signals(tmp_path):
     assert launch(3, one_step, tmp_path) == [0]*3 and launch(1, one_step, tmp_path) == [0]
-    (three, loss3), (one, loss1) = (torch.load(tmp_path/f'{k}.pt') for k in ('30', '10'))
-    for k in one: torch.testing.assert_close(three[k], one[k], atol=1e-6, rtol=1e-5)
-    assert loss3 == pytest.approx(loss1, abs=1e-5)
+    check_step(tmp_path/'30.pt', tmp_path/'10.pt')
 
 
 def lose_one(folder, how):
@@ -234,7 +323,7 @@ def survivors(folder, how, limit):
     "Exit codes and words of the processes that were not killed, and how long they took to end."
     os.environ['OMP_NUM_THREADS'] = '1'
     ctx = multiprocessing.get_context('forkserver')
-    ctx.set_forkserver_preload(['lt_signals.tasks.amc', 'lt_signals.models.iq', 'torch._dynamo'])
+    ctx.set_forkserver_preload(PRELOAD)
     port = free_port()
     ps = [ctx.Process(target=child, args=(r, 3, port, lose_one, (folder, how))) for r in range(3)]
     for p in ps: p.start()
@@ -249,8 +338,12 @@ def survivors(folder, how, limit):
     return codes, [(folder/f'said{i}').read_text() for i in (0, 2)], took
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others(tmp_path):
+    "Within a minute, with a message, and the checkpoint is whole."
+    from lt_signals.training.checkpoint import load_state
     codes, said, took = survivors(tmp_path, signal.SIGKILL, 60)
+    assert load_state(tmp_path/'run'/'state.pt')['fit']['epoch'] == 1
     assert all(c in (1, 5) for c in codes), (codes, said)
     assert took < 60
     for text in said: assert 'another process has ended' in text or 'process is gone' in text or 'no sign' in text, text
@@ -265,30 +358,52 @@ def test_a_process_that_stands_still_ends_the_others(tmp_path):
     assert took < 60
 
 
-def train_with_everything(folder, kill_at=None):
-    "Everything random that training has; both processes may be killed under way."
+def train_with_everything(folder, kill_at=None, rank=None):
+    "Everything random that training has; both processes, or one, may be killed under way, once."
     from fastai.callback.core import Callback
     from lt_signals.training.classifier_stages import Stage1, Stage2
 
     def before_batch(self):
-        if self.training and (self.n_epoch, self.epoch, self.iter) == kill_at: os.kill(os.getpid(), signal.SIGKILL)
+        due = self.training and (self.n_epoch, self.epoch, self.iter) == kill_at and rank in (None, os.environ['RANK'])
+        if not due or (folder/'killed').exists(): return
+        if rank: (folder/'killed').touch()
+        os.kill(os.getpid(), signal.SIGKILL)
     learn = make_learner(8, dropout_rate=.3, augment=['RandomTimeShift', 'RandomGaussianNoise'])
     stages = [Stage1(epochs=4, lr=1e-2, sampler='sqrt', drw_start=.5, patience=2, ema_decay=.9, mixup=.2),
               Stage2(mode='lws', epochs=1, lr=1e-1)]
     train(learn, stages, folder, [Callback(before_batch=before_batch)])
 
 
-def test_processes_end_alike_and_resume(tmp_path):
-    "Dropout, BatchNorm, augmentation, mixup, averaging: alike at the end, also after a kill."
-    alone, killed = tmp_path/'alone', tmp_path/'killed'
-    for folder in (alone, killed): folder.mkdir()
-    assert launch(2, train_with_everything, alone) == [0, 0]
-    assert -signal.SIGKILL in launch(2, train_with_everything, killed, (4, 2, 3))
-    assert launch(2, train_with_everything, killed) == [0, 0]
-    for folder in (alone, killed): assert_same(folder)
-    (weights, results), (weights2, results2) = outcome(alone), outcome(killed)
+def test_processes_end_alike(ends):
+    "Dropout, BatchNorm, augmentation, mixup, averaging: alike at the end."
+    assert_same(ends[0]/'everything')
+
+
+def assert_as_unbroken(folder, unbroken):
+    "The same weights, bit for bit, and the same results as a run that nothing has stopped."
+    for f in (folder, unbroken): assert_same(f)
+    (weights, results), (weights2, results2) = outcome(folder), outcome(unbroken)
     assert results == results2
     for k in weights: assert (weights[k] == weights2[k]).all(), f'{k} differs after resuming'
+
+
+@pytest.mark.slow
+def test_processes_resume(tmp_path, ends):
+    "The same command again, after all processes were killed."
+    assert -signal.SIGKILL in launch(2, train_with_everything, tmp_path, (4, 2, 3))
+    assert launch(2, train_with_everything, tmp_path) == [0, 0]
+    assert_as_unbroken(tmp_path, ends[0]/'everything')
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_from_the_checkpoint(tmp_path, ends):
+    "One process is killed; `torchrun --max-restarts` begins all again, and they end as if nothing had been."
+    p = torchrun(2, sys.executable, '-c', f'{call}t.train_with_everything(Path({str(tmp_path)!r}), (4, 2, 3), "1")', restarts=1)
+    try: _, err = p.communicate(timeout=SECONDS)
+    finally: p.terminate()
+    assert p.returncode == 0, err[-3000:]
+    assert (tmp_path/'killed').exists()
+    assert_as_unbroken(tmp_path, ends[0]/'everything')
 
 
 def stumble(folder, what):
@@ -308,11 +423,9 @@ def stumble(folder, what):
         sys.exit(3)
 
 
-def test_an_error_in_one_process_ends_all(tmp_path):
-    assert launch(2, stumble, tmp_path, 'nan') == [3, 3]
-    shutil.rmtree(tmp_path/'run')
-    codes = launch(2, stumble, tmp_path, 'raise')
-    assert 0 not in codes
+def test_an_error_in_one_process_ends_all(tmp_path, ends):
+    "A loss that is NaN in one process is told by both (`ends`); another error ends the other process too."
+    assert 0 not in launch(2, stumble, tmp_path, 'raise')
 
 
 def run(folder):
@@ -343,8 +456,8 @@ def test_a_run_is_written_once(tmp_path):
     for rank in (0, 1): assert (tmp_path/f'told{rank}').read_text() == str(folder)
 
 
-def train_two_tasks(folder, bs):
-    "Two tasks, weighed by variances that the loss learns, which differ from process to process at first."
+def train_two_tasks(folder, bs, weighting):
+    "Two tasks, weighed by variances that the loss learns, which differ from process to process at first, or by projected gradients."
     import torch
     from lt_signals.core.random import setup_seed
     from lt_signals.runs.prepare import run_loaders
@@ -353,14 +466,14 @@ def train_two_tasks(folder, bs):
     from lt_signals.training.fit import run_stages
 
     cfg = make_run_config({
-        'task': 'amc', 'amc.mods': ['BPSK', 'GMSK'], 'amc.snr_list': [0, 10], 'amc.n_per': 20, 'amc.length': 48,
-        'amc.dropout': 0., 'data.batch_size': bs, 'training.epochs': 3, 'training.lr': .05, 'training.optimizer': 'SGD',
+        'task': 'amc', 'amc.weighting': weighting, 'amc.mods': ['BPSK', 'GMSK'], 'amc.snr_list': [0, 10], 'amc.n_per': 20, 'amc.length': 48,
+        'amc.dropout': 0., 'data.batch_size': bs, 'training.epochs': 2, 'training.lr': .05, 'training.optimizer': 'SGD',
         'training.grad_clip': 0., 'model.options': dict(depth=2, width=4, norm_kind='gn', branch=False)})
     task = tasks.create('amc')
     dls, _ = run_loaders(cfg, 'cpu')
     setup_seed(1 + int(os.environ['RANK']))
     learn = task.learner(cfg, dls)
-    learn.loss_func.weighting.log_var.data += .3*int(os.environ['RANK'])
+    if weighting == 'uncertainty': learn.loss_func.weighting.log_var.data += .3*int(os.environ['RANK'])
     ctx = RunContext(learn, seed=3, evaluate=task.evaluate, cfg=cfg)
     with learn.no_bar(), learn.no_logging(), learn.distrib_ctx(): results = run_stages(ctx, task.stages(cfg))
     rank = os.environ['RANK']
@@ -368,29 +481,42 @@ def train_two_tasks(folder, bs):
     (folder/f'{rank}.json').write_text(json.dumps(results[0]['history']))
 
 
-@pytest.mark.slow # processes that import everything
-def test_two_processes_learn_the_weights_of_tasks_as_one(tmp_path):
-    "The loss's own parameters are outside of the model, which is all that DDP looks after."
+def check_two_tasks(two, one):
+    "Alike in both processes, and as in one process up to rounding; the loss's state."
     import torch
-    two, one = tmp_path/'two', tmp_path/'one'
-    for folder in (two, one): folder.mkdir()
-    assert launch(2, train_two_tasks, two, 8) == [0, 0]
-    assert launch(1, train_two_tasks, one, 16) == [0]
     a, b, c = (torch.load(f) for f in (two/'0.pt', two/'1.pt', one/'0.pt'))
     for part in a:
         for k in a[part]:
             assert torch.equal(a[part][k], b[part][k]), f'{k} differs between the processes'
             torch.testing.assert_close(a[part][k], c[part][k], atol=2e-5, rtol=1e-4, msg=k)
-    assert a['loss']['weighting.log_var'].abs().min() > 1e-3
     ha, hb, hc = (json.loads(f.read_text()) for f in (two/'0.json', two/'1.json', one/'0.json'))
     assert ha == hb
     for x, y in zip(ha, hc): assert x == pytest.approx(y, abs=1e-4)
+    return a['loss']
 
 
-def torchrun(n, *command):
+def test_projected_gradients_are_those_of_one_process(ends):
+    "They are averaged task by task, and projected then; DDP never sees them."
+    check_two_tasks(*(folder/'pcgrad' for folder in ends))
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_weights_of_tasks_as_one(tmp_path):
+    "The loss's own parameters are outside of the model, which is all that DDP looks after."
+    two, one = tmp_path/'two', tmp_path/'one'
+    for folder in (two, one): folder.mkdir()
+    assert launch(2, train_two_tasks, two, 8, 'uncertainty') == [0, 0]
+    assert launch(1, train_two_tasks, one, 16, 'uncertainty') == [0]
+    assert check_two_tasks(two, one)['weighting.log_var'].abs().min() > 1e-3
+
+
+call = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_distributed as t; from pathlib import Path; '
+
+
+def torchrun(n, *command, restarts=0):
     "`torchrun` with `n` processes of this machine, under way."
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', str(n), '--master_port', str(free_port()),
-               '--no-python', *command]
+               '--max_restarts', str(restarts), '--no-python', *command]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env={**os.environ, 'OMP_NUM_THREADS': '1'})
 
@@ -399,7 +525,6 @@ def torchrun(n, *command):
 @pytest.mark.parametrize('n', [61, 97])
 @pytest.mark.parametrize('world', [1, 2, 4])
 def test_every_signal_is_seen_once_under_torchrun(tmp_path, world, n):
-    call = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_distributed as t; from pathlib import Path; '
     p = torchrun(world, sys.executable, '-c', f'{call}t.share_epochs(Path({str(tmp_path)!r}), {n})')
     try: _, err = p.communicate(timeout=SECONDS)
     finally: p.terminate()

@@ -289,18 +289,18 @@ def _quick_bins(
     bins:np.ndarray, # Gets the bin of each value as float32, (k, 2, time); outside, the nearest one
     work:np.ndarray, # To work in, like `bins`
     n:int, # Number of bins
-) -> np.ndarray: # Flat positions in `x` of the values that are outside, int64
+) -> np.ndarray: # Which values are outside, bool, like `x`
     "The bins of `_find_bins`, of finite values."
     np.multiply(x, (gain*np.float32(n/2/limit))[:, None, None], out=bins)
     bins += np.float32(n/2)
-    np.minimum(np.maximum(bins, 0, out=bins), n, out=bins)
     np.rint(bins, out=work)
     work -= bins
     i = np.flatnonzero(np.abs(work, out=work) < n*2**-20) # Rounding reaches n*2**-22
-    np.floor(bins, out=bins)
     exact = _edge_values(limit, n).searchsorted(x.reshape(-1)[i]*gain[i//x[0].size], 'right') - 1
-    bins.reshape(-1)[i] = inside = exact.clip(0, n-1)
-    return i[exact != inside]
+    np.floor(bins, out=work)
+    work.reshape(-1)[i] = exact
+    np.minimum(np.maximum(work, 0, out=bins), n-1, out=bins)
+    return work != bins
 
 # %% ../../nbs/views/00_constellation.ipynb #60fa9fb0
 def _quick_pixels(
@@ -310,14 +310,14 @@ def _quick_pixels(
     bins:np.ndarray, # To work in, like `x`
     work:np.ndarray, # To work in, like `x`
     n:int, # Pixels a side; float32 numbers all pixels, see `_frames_of`
-) -> tuple: # Positions in the flattened images, int64 (k*time,); those of the points outside
+) -> tuple: # Positions in the flattened images, int64 (k*time,), and which of them are outside
     "The pixels of `_pixels`, of finite values."
-    out,time = _quick_bins(x, gain, limit, bins, work, n),x.shape[2]
+    out = _quick_bins(x, gain, limit, bins, work, n)
     i,q = bins[:, 0],bins[:, 1]
     q *= np.float32(-n)
     i += q
     i += np.arange(len(x), dtype=np.float32)[:, None]*np.float32(n*n) + np.float32((n-1)*n)
-    return i.astype(np.int64).reshape(-1), np.unique(out//(2*time)*time + out % time)
+    return i.astype(np.int64).reshape(-1), np.flatnonzero(out[:, 0] | out[:, 1])
 
 # %% ../../nbs/views/00_constellation.ipynb #952945d6
 _spare = deque(maxlen=1) # Memory of images that are gone
@@ -347,6 +347,7 @@ def _fill(self:Constellation, pixels, at, outside, table):
     "Turn `pixels` of some frames, zeros, into images: points lie `at` them, some `outside`."
     np.add.at(pixels, at, np.float32(1))
     np.subtract.at(pixels, at[outside], np.float32(1))
+    if self.scale == 'none' and not self.log: return # The level of a count is the count
     v = table.take(pixels.take(at, mode='clip').astype(np.int64), mode='clip')
     if self.scale == 'max':
         frames = v.reshape(-1, len(table) - 1)
@@ -356,7 +357,7 @@ def _fill(self:Constellation, pixels, at, outside, table):
 # %% ../../nbs/views/00_constellation.ipynb #3ecf3c60
 @patch
 def _quick(self:Constellation, x, gains, step):
-    "Images (batch, 1, size, size) of finite I/Q, some frames at a time."
+    "Images (batch, 1, size, size) of I/Q on a CPU, some frames at a time."
     n,time,x,gains = self.size,x.shape[2],x.detach().numpy(),gains.numpy()
     images,fresh = _image_memory(len(x)*n*n)
     table = self._levels(torch.arange(time + 1.), time).numpy() # Of each count
@@ -374,9 +375,10 @@ def _quick(self:Constellation, x, gains, step):
 def _quick_images(self:Constellation, x):
     "Images of I/Q on a CPU; None where a value is not finite."
     step = _frames_of(x.shape[2], self.size)
-    gains = _gains(x, step)
-    if gains is None: return None
-    return self._quick(x, gains if self.unit_power else torch.ones(len(x)), step)
+    finite = torch.ones(len(x)) if x.sum().isfinite() else None
+    gains = _gains(x, step) if self.unit_power else finite
+    with np.errstate(over='ignore', invalid='ignore'): # far outside
+        return None if gains is None else self._quick(x, gains, step)
 
 # %% ../../nbs/views/00_constellation.ipynb #4fdc6fbb
 @patch
