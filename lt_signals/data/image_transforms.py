@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from fastai.torch_basics import store_attr
 from fastai.torch_core import TensorImage
-from fastai.vision.augment import hsv2rgb, rgb2hsv
 from torch import Tensor
 
 from ..core.errors import ConfigError, LTSError
@@ -131,6 +130,7 @@ class ColorJitter(ImageTransform):
         if self.saturation:
             x = _blend(x, _grey(x), self.rand(x, 1 - self.saturation, 1 + self.saturation))
         if not self.hue: return x
+        from fastai.vision.augment import hsv2rgb, rgb2hsv # brings torchvision
         h, s, v = rgb2hsv(x).unbind(1)
         turn = self.rand(x, -self.hue, self.hue)[:, None, None]
         return hsv2rgb(torch.stack([(h + turn) % 1, s, v], 1))

@@ -118,7 +118,7 @@ def top_k_accuracy(
     y_true, # True labels, integers, shape (n,)
     y_prob, # Scores, shape (n, n_classes)
     k:int=5, # A sample counts when its class is among the `k` best
-    block:int=2**22, # Numbers looked at at once
+    block:int=2**20, # Numbers looked at at once
 ) -> float: # From 0 to 1
     "Share of samples whose class is among the `k` best; of equal scores, the later class wins."
     y_true, y_prob = as_array(y_true), as_array(y_prob)

@@ -153,16 +153,17 @@ def _checked_logits(logits, targets, bounds):
 # %% ../../nbs/evaluation/03_calibration.ipynb #b22ce8c5
 class _Leads:
     "How far each class leads over the true one, float64, block by block; kept where that is little."
+    most = 2**22 # Numbers that are kept
     def __init__(self, z, y):
         self.z, self.y, self.kept = z, y, None
-        if z.numel() <= ProbBlocks.least: self.kept = [*self._made()]
+        if z.numel() <= self.most: self.kept = [*self._made()]
 
     def __iter__(self): return iter(self._made() if self.kept is None else self.kept)
 
     def _made(self):
         for at in row_slices(self.z.shape):
             z = self.z[at].double()
-            yield z - z.gather(1, self.y[at, None])
+            yield z.sub_(z.gather(1, self.y[at, None]))
 
 # %% ../../nbs/evaluation/03_calibration.ipynb #f49fff74
 def fit_temperature(
@@ -174,7 +175,8 @@ def fit_temperature(
     z, y = _checked_logits(logits, targets, bounds)
     leads = _Leads(z, y)
     if not any(lead.any() for lead in leads): return 1. # constant logits: any temperature will do
-    slope = lambda b: torch.cat([((b*lead).softmax(1)*lead).sum(1) for lead in leads]).mean().item()
+    mean = lambda lead, b: (b*lead).softmax(1).mul_(lead).sum(1) # of the lead, by probability
+    slope = lambda b: torch.cat([mean(lead, b) for lead in leads]).mean().item() # at b = 1/T
     least, most = 1/bounds[1], 1/bounds[0]
     if slope(most) <= 0: return float(bounds[0])
     if slope(least) >= 0: return float(bounds[1])

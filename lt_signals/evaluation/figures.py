@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OKABE_ITO', 'GROUP_COLORS', 'GROUP_MARKERS', 'SCORE_COLORS', 'HOUSE_STYLE', 'figures', 'house_style', 'new_axes',
-           'legend_beside', 'stages_with', 'register_figure', 'short_name', 'stage_title', 'none_to_nan',
+           'legend_beside', 'stages_with', 'register_figure', 'short_name', 'name_ticks', 'stage_title', 'none_to_nan',
            'plot_history', 'plot_training_loss', 'plot_training_metrics', 'plot_learning_rate',
            'plot_method_comparison', 'save_figure', 'visualize_all_results']
 
@@ -110,6 +110,17 @@ def short_name(
 ) -> str: # At most 16 characters
     "A name that fits beside an axis: beginning and end."
     return name if len(name) <= 16 else f'{name[:9]}…{name[-6:]}'
+
+# %% ../../nbs/evaluation/15_figures.ipynb #4b299ddd
+def name_ticks(
+    axis, # `ax.xaxis` or `ax.yaxis`
+    names, # Name of each position, from 0
+    most:int, # Name at most so many
+    **kwargs, # Further arguments of `set_ticks`
+):
+    "Name positions on an axis, evenly spaced where there are too many to be read."
+    at = np.arange(0, len(names), -(-len(names)//most))
+    axis.set_ticks(at, [names[i] for i in at], **kwargs)
 
 # %% ../../nbs/evaluation/15_figures.ipynb #b19a914x
 def stage_title(

@@ -13,14 +13,25 @@ from sklearn.metrics import precision_recall_curve
 from .analysis import Ranks
 from .class_figures import (ClassOrder, color_scale, confusion_image,
                                                  write_cells)
-from .figures import (house_style, legend_beside, new_axes, none_to_nan,
-                                           OKABE_ITO, register_figure, short_name, stage_title)
+from .figures import (house_style, legend_beside, name_ticks, new_axes,
+                                           none_to_nan, OKABE_ITO, register_figure, short_name,
+                                           stage_title)
 from .metrics import dense_confusion
 from .multilabel import checked_labels, class_thresholds, LabelPredictions
 
 # %% ../../nbs/evaluation/18_label_figures.ipynb #ea0e96ef
 _score_styles = dict(precision=('precision', OKABE_ITO[5]), recall=('recall', OKABE_ITO[0]),
                      f1=('F1', 'k'), ap=('AP', OKABE_ITO[4])) # Label and colour
+
+# %% ../../nbs/evaluation/18_label_figures.ipynb #0a81b439
+def _name_labels(ax, classes, rows, most=10):
+    "Names of the classes with their images; of more than fit, some names."
+    names = [*map(short_name, classes.names)]
+    ax.set_xlabel('class, most frequent first')
+    if len(rows) > most: return name_ticks(ax.xaxis, names, 25, rotation=90)
+    ax.set_xticks(range(len(rows)), [f'{n}\n{r["frequency"]:,} · {r["support"]:,}'
+                                     for n,r in zip(names, rows)])
+    ax.set_xlabel('class, its training · test images')
 
 # %% ../../nbs/evaluation/18_label_figures.ipynb #684c33fc
 @register_figure('label_scores', 'labels', figsize=(7, 2.6))
@@ -35,11 +46,11 @@ def plot_label_scores(
     at = np.arange(len(rows))
     for j,(k,(label,color)) in enumerate(_score_styles.items()):
         y = [none_to_nan(r[k]) for r in rows]
-        ax.bar(at + .2*(j - 1.5), y, .18, color=color, label=label)
-    ax.set_xticks(at, [f'{short_name(n)}\n{r["frequency"]:,} · {r["support"]:,}'
-                       for n,r in zip(classes.names, rows)])
+        if len(rows) > 25: ax.plot(at, y, '.', ms=4, color=color, label=label)
+        else: ax.bar(at + .2*(j - 1.5), y, .18, color=color, label=label)
+    _name_labels(ax, classes, rows)
     ax.grid(False, axis='x')
-    ax.set(ylim=(0, 1.02), xlabel='class, its training · test images', ylabel='score',
+    ax.set(ylim=(0, 1.02), xlim=(-.6, len(rows) - .4), ylabel='score',
            title=stage_title(results[-1], f'macro F1 {res["overall"]["macro_f1"]:.3f}'))
     legend_beside(ax)
     return ax
@@ -63,21 +74,30 @@ def plot_label_confusion(
     order, share = _label_shares(results[-1]['labels'])
     image = confusion_image(ax, share, Normalize(0, 1))
     color_scale(ax, image)
-    for axis in (ax.xaxis, ax.yaxis): axis.set_ticks(range(len(order)), order)
-    write_cells(ax, image, share, '{:.2f}')
+    few = len(order) <= 17
+    name_ticks(ax.xaxis, order, 25, rotation=0 if len(order) <= 6 else 90)
+    name_ticks(ax.yaxis, order, 25)
+    if few: write_cells(ax, image, share, '{:.2f}')
     ax.set_title(stage_title(results[-1], 'predicted, by true label'))
     return ax
 
 # %% ../../nbs/evaluation/18_label_figures.ipynb #dab3c470
-def _class_curve(ax, y, p, color, name, cut=None):
+def _class_curve(ax, y, p, color, label, cut=None):
     "Precision over recall of a class, with a dot at the threshold `cut`."
     precision, recall, _ = precision_recall_curve(y, p)
-    ap = Ranks.of(np.sort(p), p[y]).average_precision
-    ax.step(recall, precision, where='post', color=color, lw=1.2, label=f'{name} ({ap:.3f})')
-    if cut is None: return
+    ax.step(recall, precision, where='post', color=color, lw=1.2 if label else .5, label=label)
+    if cut is None or label is None: return
     named = p >= cut
     hits = (named & y).sum()
     ax.plot(hits/y.sum(), hits/max(named.sum(), 1), 'o', color=color, ms=5)
+
+# %% ../../nbs/evaluation/18_label_figures.ipynb #14b25453
+def _curve_styles(ap, most=12):
+    "Colour of each class, and whether it is named; of many, the six best and the six worst are."
+    order = sorted(ap, key=lambda c: -ap[c])
+    named = [*ap] if len(ap) <= most else order[:most//2] + order[-most//2:]
+    rest = {c: ('.85', False) for c in ap if c not in named}
+    return rest | {c: (OKABE_ITO[i % len(OKABE_ITO)], True) for i,c in enumerate(named)}
 
 # %% ../../nbs/evaluation/18_label_figures.ipynb #3120cd95
 def plot_precision_recall(
@@ -92,8 +112,11 @@ def plot_precision_recall(
     cuts = [None]*len(names) if thresholds is None else class_thresholds(thresholds, p.shape[1])
     with house_style():
         if ax is None: ax = new_axes((5, 2.8))
-        for c in np.flatnonzero(y.any(0)):
-            _class_curve(ax, y[:, c], p[:, c], OKABE_ITO[c % len(OKABE_ITO)], names[c], cuts[c])
+        ap = {c: Ranks.of(np.sort(p[:, c]), p[y[:, c], c]).average_precision
+              for c in np.flatnonzero(y.any(0))}
+        for c,(color,shown) in _curve_styles(ap).items():
+            label = f'{short_name(str(names[c]))} ({ap[c]:.3f})' if shown else None
+            _class_curve(ax, y[:, c], p[:, c], color, label, cuts[c])
         ax.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel='recall', ylabel='precision')
         legend_beside(ax, title='class (AP)')
     return ax

@@ -81,14 +81,14 @@ def _slices(n, step): return [slice(i, min(i + step, n)) for i in range(0, n, st
 
 def row_slices(
     shape, # (n, n_classes)
-    most:int=2**22, # Numbers in a block
+    most:int=2**20, # Numbers in a block
 ) -> list: # Slices of the rows
     "Blocks of whole rows."
     return _slices(shape[0], max(1, most//max(1, shape[1])))
 
 def column_slices(
     shape, # (n, n_classes)
-    most:int=2**22, # Numbers in a block
+    most:int=2**20, # Numbers in a block
 ) -> list: # Slices of the columns
     "Blocks of whole columns."
     return _slices(shape[1], max(1, most//max(1, shape[0])))

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 
 from .class_figures import class_shares, color_scale, confusion_image
-from .figures import (legend_beside, OKABE_ITO, plot_history, register_figure,
+from .figures import (legend_beside, name_ticks, OKABE_ITO, plot_history, register_figure,
                                            stage_title)
 from .multitask import decibels
 
@@ -50,17 +50,11 @@ def plot_modulation_f1(
     f1, mean = np.array(amc['modulation']['f1'], dtype=float), amc['modulation']['macro_f1']
     ax.bar(np.arange(len(f1)), f1, color=OKABE_ITO[0], width=.8)
     ax.axhline(mean, color='k', lw=.8, ls='--')
-    ax.set_xticks(np.arange(len(f1)), amc['classes'], rotation=90)
+    name_ticks(ax.xaxis, amc['classes'], 50, rotation=90)
     ax.grid(False, axis='x')
     ax.set(xlim=(-.6, len(f1) - .4), ylim=(0, 1.02), ylabel='F1',
            title=stage_title(results[-1], f'F1 by modulation, mean {mean:.3f}'))
     return ax
-
-# %% ../../nbs/evaluation/17_task_figures.ipynb #1f42d56y
-def _name_ticks(axis, names, most=100, **kwargs):
-    "Name at most `most` positions on `axis`, evenly spaced."
-    at = np.arange(0, len(names), -(-len(names)//most))
-    axis.set_ticks(at, [names[i] for i in at], **kwargs)
 
 # %% ../../nbs/evaluation/17_task_figures.ipynb #1f42d56x
 @register_figure('modulation_by_snr', 'amc.modulation.recall_by_snr', figsize=(6.4, 4))
@@ -73,18 +67,18 @@ def plot_modulation_by_snr(
     recall = np.array(amc['modulation']['recall_by_snr'], dtype=float)
     image = ax.imshow(recall, cmap='Blues', vmin=0, vmax=1, aspect='auto', interpolation='none')
     ax.figure.colorbar(image, ax=ax, label='recall')
-    _name_ticks(ax.yaxis, amc['classes'])
-    _name_ticks(ax.xaxis, [decibels(v) for v in amc['snr_values']], 14)
+    name_ticks(ax.yaxis, amc['classes'], 32)
+    name_ticks(ax.xaxis, [decibels(v) for v in amc['snr_values']], 14)
     ax.grid(False)
     ax.set(xlabel='SNR (dB)', title=stage_title(results[-1], 'recall by modulation and SNR'))
     return ax
 
 # %% ../../nbs/evaluation/17_task_figures.ipynb #ebec35d0
-def _share_map(ax, confusion, names, most=100, size=6):
+def _share_map(ax, confusion, names, most=36, size=6):
     "Confusion as shares of the true class, with names on both axes."
     image = confusion_image(ax, class_shares(confusion), PowerNorm(.5, 0, 1))
-    _name_ticks(ax.xaxis, names, most, rotation=90, fontsize=size)
-    _name_ticks(ax.yaxis, names, most, fontsize=size)
+    name_ticks(ax.xaxis, names, most, rotation=90, fontsize=size)
+    name_ticks(ax.yaxis, names, most, fontsize=size)
     return image
 
 # %% ../../nbs/evaluation/17_task_figures.ipynb #88cf631d

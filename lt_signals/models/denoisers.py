@@ -7,6 +7,7 @@ __all__ = ['denoisers', 'UNetDenoiser', 'MLPDenoiser']
 
 # %% ../../nbs/models/15_denoisers.ipynb #7baba41f
 import math
+from importlib.util import find_spec
 
 from fastcore.basics import patch
 from torch import nn, Tensor
@@ -15,11 +16,8 @@ from ..core.errors import LTSError
 from ..core.registry import Registry
 
 # %% ../../nbs/models/15_denoisers.ipynb #44dc6ccc
-try:
-    from diffusers import UNet1DModel
-    from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-except ImportError as e:
-    raise LTSError("diffusion needs diffusers: pip install 'lt_signals[diffusion]'") from e
+if find_spec('diffusers') is None: # which takes seconds to import: only where it is used
+    raise LTSError("diffusion needs diffusers: pip install 'lt_signals[diffusion]'")
 
 # %% ../../nbs/models/15_denoisers.ipynb #e6a4bcc0
 def _check_unet(shape, width, levels, depth):
@@ -55,6 +53,7 @@ class UNetDenoiser(nn.Module):
         depth:int=1, # Residual blocks at each resolution, on the way down and on the way up
     ):
         super().__init__()
+        from diffusers import UNet1DModel
         channels, time = _check_unet(shape, width, levels, depth)
         self.cond_size = width
         self.unet = UNet1DModel(
@@ -93,6 +92,7 @@ class MLPDenoiser(nn.Module):
         depth:int=3, # Residual blocks
     ):
         super().__init__()
+        from diffusers.models.embeddings import TimestepEmbedding, Timesteps
         n, self.cond_size = math.prod(shape), width
         self.levels = nn.Sequential(Timesteps(width, True, 0.), TimestepEmbedding(width, width))
         self.inp, self.out = nn.Linear(n, width), _silent(nn.Linear(width, n))

@@ -17,18 +17,13 @@ from ..core.random import torch_stream
 from ..core.tensor_files import read_tensors, write_tensors
 from .denoisers import denoisers
 
-# %% ../../nbs/models/16_diffusion.ipynb #44dc6ccx
-try:
-    from diffusers import DDIMScheduler
-except ImportError as e:
-    raise LTSError("diffusion needs diffusers: pip install 'lt_signals[diffusion]'") from e
-
 # %% ../../nbs/models/16_diffusion.ipynb #2086d87a
 def noise_schedule(
     n:int=1000, # Levels of noise, at least 2
-) -> DDIMScheduler: # `alphas_cumprod` holds `alpha**2` of each level; it also takes sampling steps
+): # `DDIMScheduler` of diffusers; `alphas_cumprod` holds `alpha**2` of each level; it also takes sampling steps
     "Cosine schedule with the deterministic sampler of Song et al. (2021, arXiv:2010.02502)."
     if n < 2: raise LTSError(f'`noise_levels` ({n}) must be at least 2')
+    from diffusers import DDIMScheduler
     return DDIMScheduler(num_train_timesteps=n, beta_schedule='squaredcos_cap_v2',
                          prediction_type='v_prediction', clip_sample=False,
                          timestep_spacing='trailing')
@@ -163,7 +158,7 @@ def sample(self:SignalDiffusion,
 @patch
 def _denoise(self:SignalDiffusion, z, labels, steps, last, guidance, eta=0., generator=None):
     "The last `last` of `steps` steps from noise to signal, in units of the model."
-    sampler, was_training = DDIMScheduler.from_config(self.schedule.config), self.training
+    sampler, was_training = type(self.schedule).from_config(self.schedule.config), self.training
     if not 1 <= steps <= len(sampler):
         raise LTSError(f'`steps` ({steps}) must be from 1 to the {len(sampler)} levels of noise')
     sampler.set_timesteps(steps)
