@@ -60,7 +60,7 @@ speed: install
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/pages.py speed
 
-# tables and figures of the benchmark pages, from the rows in benchmarks/*.json; trains nothing
+# pages that are made: benchmarks from the rows in benchmarks/*.json, and the reference of fields, registries, commands; trains nothing
 pages: install
 	$(BIN)/python benchmarks/pages.py
 

@@ -1,6 +1,6 @@
-"""Every table and figure of the benchmark pages again, from the rows that are stored: nothing is trained.
+"""Every table and figure of the pages that are made rather than written, again: nothing is trained.
 
-Executes nbs/benchmarks/*.ipynb and stores what they show; a page reads its file of rows (`lt_signals.core.rows`) and types no number by hand. Of other
+Executes nbs/benchmarks/*.ipynb, and nbs/reference/*.ipynb with the fields, registries and commands there are, and stores what they show; a page of benchmarks reads its file of rows (`lt_signals.core.rows`) and types no number by hand. Of other
 notebooks that read rows, the cells that do are executed alone, after the imports. With --check nothing is written, and every cell whose stored text or table
 is not what the rows give is named. Run:
   python benchmarks/pages.py [longtail openset ...]      or: make pages
@@ -21,6 +21,7 @@ from PIL import Image
 
 NBS = Path(__file__).resolve().parents[1]/'nbs'
 PAGES = NBS/'benchmarks'
+REFERENCE = NBS/'reference'
 TEXTS = 'text/html', 'text/markdown', 'text/plain'
 
 
@@ -32,10 +33,10 @@ def only_imports(cell):
 
 
 def passed_over(page):
-    "Which cells of a notebook are not executed: where it is no page of benchmarks, all but imports and those that read rows."
+    "Which cells of a notebook are not executed: where it is no page that is made, all but imports and those that read rows."
     def f(cell):
         if cell.cell_type != 'code' or '#| eval: false' in cell.source: return True
-        return page.parent != PAGES and not only_imports(cell) and 'read_rows(' not in cell.source
+        return page.parent not in (PAGES, REFERENCE) and not only_imports(cell) and 'read_rows(' not in cell.source
     return f
 
 
@@ -88,9 +89,9 @@ def store(page):
 
 def chosen(names):
     "Pages of these names; all of them without any."
-    pages = sorted(PAGES.glob('[0-9]*.ipynb'))
-    pages += [p for p in sorted(NBS.glob('*/[0-9]*.ipynb')) if p.parent != PAGES and "read_rows('../../benchmarks/" in p.read_text()]
-    known = {f'{p.parent.name}/{p.stem[3:]}' if p.parent != PAGES else p.stem[3:]: p for p in pages}
+    pages = [*sorted(PAGES.glob('[0-9]*.ipynb')), *sorted(REFERENCE.glob('[0-9]*.ipynb'))]
+    pages += [p for p in sorted(NBS.glob('*/[0-9]*.ipynb')) if p.parent not in (PAGES, REFERENCE) and "read_rows('../../benchmarks/" in p.read_text()]
+    known = {p.stem[3:] if p.parent in (PAGES, REFERENCE) else f'{p.parent.name}/{p.stem[3:]}': p for p in pages}
     if bad := [n for n in names if n not in known]: sys.exit(f'no page {bad[0]!r}; choose of {", ".join(known)}')
     return [known[n] for n in names] or pages
 
@@ -107,7 +108,7 @@ def main():
             continue
         found = differing(page)
         wrong += len(found)
-        print(f'{page.relative_to(NBS)}: ' + (f'cells {", ".join(str(i) for i, *_ in found)} differ' if found else 'as the rows give it'), flush=True)
+        print(f'{page.relative_to(NBS)}: ' + (f'cells {", ".join(str(i) for i, *_ in found)} differ' if found else 'as it is now'), flush=True)
     sys.exit(bool(wrong))
 
 

@@ -2,6 +2,7 @@
 
 The pages are executed as `make pages` does; the default set takes two that are quick, the slow one all of them.
 """
+import re
 import sys
 from pathlib import Path
 
@@ -27,6 +28,19 @@ def test_rows_can_be_read(file):
 
 def test_quick_pages_show_what_the_rows_give():
     assert differences(['diffusion', 'predict']) == {}
+
+
+def test_reference_shows_every_field_registry_and_command():
+    "`make pages` was run after the last change of one; entries without a description fail in the page itself."
+    assert differences(['fields', 'registries', 'commands']) == {}
+
+
+def test_reference_shows_every_registry():
+    "No registry of the library is left out of the page."
+    root = Path(pages.NBS).parent/'lt_signals'
+    there = {m[1] for f in root.rglob('*.py') for m in re.finditer(r'^(\w+) = Registry\(', f.read_text(), re.M)}
+    page = (pages.REFERENCE/'01_registries.ipynb').read_text()
+    assert there and not [k for k in there if f"'{k}'" not in page and f'{k}=' not in page]
 
 
 @pytest.mark.slow  # a minute or two

@@ -97,8 +97,7 @@ def wrap_help(
 
 # %% ../../nbs/apps/00_commands.ipynb #c310c670
 def one_line_warnings():
-    "Warnings in one line each, without those of packages that torch's friends import."
-    warnings.filterwarnings('ignore', category=FutureWarning, message='.*torch.jit')
+    "Warnings in one line each."
     warnings.formatwarning = lambda message, *_, **__: f'warning: {" ".join(str(message).split())}\n'
 
 # %% ../../nbs/apps/00_commands.ipynb #6f2ea56e
