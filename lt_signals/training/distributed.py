@@ -223,6 +223,10 @@ def _do_fit(self:SignalLearner):
 
 # %% ../../nbs/training/06_distributed.ipynb #6d150005
 @patch
+def __call__(self:SignalLearner, event_name):
+    for name in [event_name] if isinstance(event_name, str) else event_name: self._call_one(name)
+
+@patch
 def _call_one(self:SignalLearner, event_name):
     "Call the callbacks that have something to do, in their order."
     if event_name == 'after_fit': return Learner._call_one(self, event_name) # all are reset then

@@ -13,9 +13,6 @@ from inspect import signature
 import torch
 from fastai.optimizer import debias, Optimizer
 from fastcore.basics import patch
-from torch.optim.adam import adam
-from torch.optim.adamw import adamw
-from torch.optim.sgd import sgd
 
 from ..core.errors import ConfigError, LTSError
 from ..core.registry import Registry
@@ -34,13 +31,13 @@ class GroupedOptimizer(Optimizer):
 
 # %% ../../nbs/training/00_optim.ipynb #de94b4db
 def _alike(params, state):
-    "Parameters with a gradient, by whether they decay, and by how often they were stepped."
+    "Parameters with a gradient, those together that decay alike, are as far, and lie alike."
     res = defaultdict(list)
     for p in params:
         if p.grad is None: continue
         s = state[p]
         s['step'] = s.get('step', 0) + 1
-        res[s.get('do_wd', True), s['step']].append((p, p.grad, s))
+        res[s.get('do_wd', True), s['step'], p.dtype, p.device].append((p, p.grad, s))
     return res.items()
 
 @patch
@@ -49,7 +46,7 @@ def step(self:GroupedOptimizer, closure=None):
     "Step every parameter that has a gradient."
     if closure is not None: raise LTSError('optimisers of fastai take no `closure`')
     for params,hyper in zip(self.param_lists, self.hypers):
-        for (decays, n),rows in _alike(params, self.state):
+        for (decays, n, *_),rows in _alike(params, self.state):
             self.update(*map(list, zip(*rows)), n, **{**hyper, 'wd': hyper['wd'] if decays else 0.})
 
 @patch
@@ -91,10 +88,10 @@ def _adam_step(params, grads, states, step, lr, mom, sqr_mom, eps, wd, decoupled
 def _fused_adam_step(params, grads, states, step, lr, mom, sqr_mom, eps, wd, decoupled):
     "Adam by torch's fused kernel."
     averages = _averages(states, grads, 'grad_avg', 'sqr_avg')
-    done = torch.full((len(params),), step - 1., device=params[0].device).unbind()
-    (adamw if decoupled else adam)(params, grads, *averages, [], list(done), fused=True, lr=lr,
-                                   beta1=mom, beta2=sqr_mom, eps=eps, weight_decay=wd,
-                                   amsgrad=False, maximize=False)
+    now = torch.full((), float(step), device=params[0].device)
+    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    kernel(params, grads, *averages, [], [now]*len(params), lr=lr, beta1=mom, beta2=sqr_mom,
+           weight_decay=wd, eps=eps, amsgrad=False, maximize=False)
 
 # %% ../../nbs/training/00_optim.ipynb #c3a4c610
 def _sgd_step(params, grads, states, step, lr, mom, wd):
@@ -108,8 +105,8 @@ def _sgd_step(params, grads, states, step, lr, mom, wd):
 def _fused_sgd_step(params, grads, states, step, lr, mom, wd):
     "Gradient descent with momentum by torch's fused kernel."
     mean, = _averages(states, grads, 'grad_avg')
-    sgd(params, grads, mean, fused=True, weight_decay=wd, momentum=mom, lr=lr, dampening=0.,
-        nesterov=False, maximize=False)
+    torch._fused_sgd_(params, grads, mean, weight_decay=wd, momentum=mom, lr=lr, dampening=0.,
+                      nesterov=False, maximize=False, is_first_step=False)
 
 # %% ../../nbs/training/00_optim.ipynb #13a0a967
 optimizers = Registry('optimizer')
