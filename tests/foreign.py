@@ -44,10 +44,12 @@ def rrc(t, a):
     return np.where(abs(abs(4*a*t) - 1) < 1e-6, edge, h)
 
 
-def linear(symbols, sps, a, n, start, late=0.):
+def linear(symbols, sps, a, n, start, late=0., reach=14):
     "Pulses of `symbols` at sample `start + k*sps`, and `late` symbols later where they have an imaginary half."
-    t = (np.arange(n)[:, None] - start - sps*np.arange(len(symbols)))/sps
-    return rrc(t - late, a) @ symbols
+    t = (np.arange(n) - start)/sps - late
+    k = np.floor(t).astype(int)[:, None] + np.arange(-reach, reach + 1)
+    there = (k >= 0) & (k < len(symbols))
+    return (rrc(t[:, None] - k, a)*there*symbols[k.clip(0, len(symbols) - 1)]).sum(1)
 
 
 def gaussian_phase(bits, sps, bt, index, n, start, fine=16):
