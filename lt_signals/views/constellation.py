@@ -292,12 +292,11 @@ def _quick_bins(
 ) -> np.ndarray: # Which values are outside, bool, like `x`
     "The bins of `_find_bins`, of finite values."
     np.multiply(x, (gain*np.float32(n/2/limit))[:, None, None], out=bins)
-    bins += np.float32(n/2)
+    bins += np.float32(n/2 - .5)
     np.rint(bins, out=work)
-    work -= bins
-    i = np.flatnonzero(np.abs(work, out=work) < n*2**-20) # Rounding reaches n*2**-22
+    bins -= work # From the middle of the bin
+    i = np.flatnonzero(np.abs(bins, out=bins) > .5 - n*2**-20) # Rounding reaches n*2**-22
     exact = _edge_values(limit, n).searchsorted(x.reshape(-1)[i]*gain[i//x[0].size], 'right') - 1
-    np.floor(bins, out=work)
     work.reshape(-1)[i] = exact
     np.minimum(np.maximum(work, 0, out=bins), n-1, out=bins)
     return work != bins
