@@ -23,7 +23,7 @@ print(f'{len(modules - apps - {*extras})} modules import; fastai {fastai.__versi
 
 from lt_signals.apps.doctor import format_check, run_doctor
 
-report = run_doctor('cpu')
+report = run_doctor('cpu', full=True)
 bad = [c for c in report if not c.ok]
 print('\n'.join(map(format_check, bad)) or f'{len(report)} checks of the doctor pass')
 
