@@ -83,7 +83,7 @@ def _runs(cells, bins):
 
 # %% ../../nbs/views/07_blobs.ipynb #87c645af
 def _label(mask):
-    "Numbers of the cells of a mask in order, the blob of each from 0, and how many blobs there are."
+    "Numbers of the cells of a mask in order, the blob of each from 0, and the number of blobs."
     cells,bins = _cells(mask),mask.shape[1]
     if not len(cells): return cells,cells,0
     first,last = _runs(cells, bins)
@@ -157,7 +157,7 @@ class _Tracker:
         return parts.rows(np.setdiff1d(np.arange(n_groups), still))
 
     def _join(self, top, n):
-        "Number of groups, and the group of each open part and each new one; `top` is the first row."
+        "Number of groups, and the group of each open part and each new one, which `top` shows."
         k,bins = len(self.open.cells),np.arange(len(self.edge))
         before = np.pad(self.edge, 1)[np.arange(3)[:, None] + bins] # The three cells before a cell
         now = np.broadcast_to(top, before.shape)
