@@ -21,7 +21,7 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python tests/notebooks.py --workers $(WORKERS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=25
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python tests/notebooks.py --workers $(WORKERS) --flags slow
