@@ -12,13 +12,19 @@ from typing import Any, Dict, List, Optional
 from .commands import Command
 from ..core.config import opt
 from ..core.console import is_terminal
+from ..core.errors import ConfigError
 
 # %% ../../nbs/apps/07_convert.ipynb #3e11b55a
 @dataclass
 class ConvertConfig:
     "What `lts_convert` reads and writes."
     h5_dir:str = opt('data/split_hdf5', 'labelled I/Q, any file or folder; h5_dir= may be left out')
-    out:str = opt('constellation', 'folder for {MOD}/SNR_{v}/*.png, or a file .h5')
+    out:str = opt('constellation', 'folder for {MOD}/SNR_{v}/*.png, or a file .h5; of shards: a '
+                                   'folder or an address')
+    to:str = opt('images', 'images, or shards: the signals in many files with an index',
+                 choices=('images', 'shards'))
+    shard_mb:int = opt(256, 'size of a shard, MB', low=1, high=2**20)
+    compress:bool = opt(False, 'pack the signals of shards (gzip)')
     snr_list:Optional[List[float]] = opt(None, 'SNRs in dB, e.g. -20,0,20; null: all',
                                          low=-1000, high=1000)
     mod_list:Optional[List[str]] = opt(None, 'modulations, e.g. BPSK,QPSK; null: all')
@@ -36,19 +42,39 @@ class ConvertConfig:
     batch_size:int = opt(256, 'frames rendered at a time', low=1)
 
 # %% ../../nbs/apps/07_convert.ipynb #3ddc816b
-_text = '''Render labelled I/Q as constellation images.
+_text = '''Render labelled I/Q as constellation images, or write it as shards.
 
   lts_convert data/split_hdf5                           to constellation/{MOD}/SNR_{v}/*.png
   lts_convert GOLD_XYZ_OSC.0001_1024.hdf5 mod_list=BPSK,QPSK,8PSK snr_list=-20,0,20 image_size=64
   lts_convert recordings out=images.h5 resolutions=1,4 smooth=1 limit=99%
+  lts_convert GOLD_XYZ_OSC.0001_1024.hdf5 to=shards out=rml2018            or out=s3://bucket/rml2018
 
-A conversion that was stopped goes on when it is started again.
+Shards are files of 256 MB with an index, for sets that are larger than memory or lie elsewhere:
+lts_train data.path=rml2018, or data.path=s3://bucket/rml2018, reads them. They are written anew.
+A conversion to images that was stopped goes on when it is started again.
 '''
+
+# %% ../../nbs/apps/07_convert.ipynb #8be70d90
+def _to_shards(c, open_signals):
+    "Write shards as a `ConvertConfig` asks; what is said of them."
+    import numpy as np
+    from lt_signals.io.shards import write_shards
+    store = open_signals(c.h5_dir, c.format, target_length=c.target_length, on_bad='defer',
+                         **c.options)
+    for said in store.remarks(): print(said)
+    if c.mod_list: store = store.select_classes(c.mod_list)
+    if c.snr_list:
+        if 'snr_db' not in store.meta:
+            raise ConfigError('`snr_list` chooses by SNR, and the data do not say it')
+        store = store.subset(np.isin(store.meta['snr_db'].to_numpy(), c.snr_list))
+    write_shards(store, c.out, c.shard_mb*2**20, c.compress)
+    return f'{len(store):,} signals are in {c.out}'
 
 # %% ../../nbs/apps/07_convert.ipynb #3ddc816x
 def _convert(c):
     "Do what a `ConvertConfig` asks for; what is said of it."
     from lt_signals.io.readers import open_signals
+    if c.to == 'shards': return _to_shards(c, open_signals)
     from lt_signals.views.constellation import Constellation
     from lt_signals.views.constellation_folders import write_constellations
     render = Constellation(c.image_size, c.limit, c.unit_power, c.log, c.scale, c.smooth,

@@ -110,7 +110,8 @@ def _check_there(own, args, run):
     for k in ('data.path', 'data.path_test', 'model.weights'):
         section, _, name = k.partition('.')
         value = own[section][name]
-        if value is None or given(args, k) is not None or Path(value).expanduser().exists(): continue
+        if value is None or '://' in value or given(args, k) is not None: continue
+        if Path(value).expanduser().exists(): continue
         more = '' if Path(value).is_absolute() else ', seen from the folder in which the run was started'
         raise ConfigError(f'`{k}` of {run} is {value}{more}; it is not here: give {k}=…')
 

@@ -17,8 +17,9 @@ def _first_number(path):
     return next((int(w) for w in words if w.isdigit()), None)
 
 # %% ../../nbs/core/14_memory.ipynb #dfe1cfd0
-_limits = (('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
-           ('/sys/fs/cgroup/memory/memory.limit_in_bytes', '/sys/fs/cgroup/memory/memory.usage_in_bytes'))
+_group = '/sys/fs/cgroup/' # Of the container, in its second version and in its first
+_limits = ((f'{_group}memory.max', f'{_group}memory.current'),
+           (f'{_group}memory/memory.limit_in_bytes', f'{_group}memory/memory.usage_in_bytes'))
 
 def _machine_memory():
     "Bytes that Linux calls available; elsewhere a half of the main memory."
@@ -34,5 +35,6 @@ def free_memory() -> int: # Bytes
     "Main memory that is free for new data, on this machine and within the limit of its container."
     free = [_machine_memory()]
     for limit,used in _limits:
-        if (most := _first_number(limit)) is not None: free.append(most - (_first_number(used) or 0))
+        most = _first_number(limit)
+        if most is not None: free.append(most - (_first_number(used) or 0))
     return max(0, min(free))

@@ -40,6 +40,7 @@ class SourceConfig:
     path:Optional[str] = opt(None, 'file, folder or table of paths for `open_signals`; null makes a synthetic set')
     format:Optional[str] = opt(None, 'name of a reader, where the file does not tell')
     options:Dict[str, Any] = opt({}, "further options of the reader, e.g. '{window: 1024}'")
+    stream:bool = opt(False, 'without a path: signals made while training, others in each epoch')
     path_test:Optional[str] = opt(None, 'a separate test set; null splits one off `path`')
     target_length:Optional[int] = opt(None, 'samples a signal; shorter padded, longer cropped', low=1)
     normalize:str = opt('rms', 'per signal: none, rms, max or zscore', choices=normalizations)

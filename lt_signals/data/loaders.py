@@ -281,7 +281,7 @@ def _read(self:SignalDL, store, batches):
     if self.device.type == 'cuda': found = [o if o.is_cuda else o.pin_memory() for o in found]
     if len(batches) == 1: return [found]
     sizes = [len(b) for b in batches]
-    return list(zip(*([v.data for v in o.split(sizes)] for o in found))) # `data`: no views for autograd
+    return list(zip(*([v.data for v in o.split(sizes)] for o in found))) # no views for autograd
 
 # %% ../../nbs/data/11_loaders.ipynb #e87e2e94
 @patch

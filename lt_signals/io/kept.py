@@ -17,7 +17,7 @@ from ..core.memory import free_memory
 # %% ../../nbs/io/57_kept.ipynb #25ee0cea
 class KeptBlocks:
     "Blocks of rows that were unpacked, kept in memory as far as there is room."
-    group = 2**30 # Bytes of the blocks that a shuffled pass visits in turn; a smaller set has no blocks
+    group = 2**30 # Bytes of the blocks that a shuffled pass visits in turn; smaller sets have none
     share = .5 # Of the free memory, for all processes of this machine and all sets they read
     _all = WeakSet()
     def __init__(self,
@@ -67,7 +67,8 @@ def complete(self:KeptBlocks) -> bool:
 def __repr__(self:KeptBlocks):
     mb,slots = self.row_bytes*self.size/1e6,self.slots
     if slots == self.n_blocks: return f'what is unpacked stays in memory (up to {mb*slots:,.0f} MB)'
-    return f'{mb*slots:,.0f} of {mb*self.n_blocks:,.0f} MB unpacked are kept in memory, shuffled by blocks'
+    return (f'{mb*slots:,.0f} of {mb*self.n_blocks:,.0f} MB unpacked are kept in memory, shuffled by '
+            'blocks')
 
 # %% ../../nbs/io/57_kept.ipynb #91de2567
 @patch

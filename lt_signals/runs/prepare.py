@@ -45,7 +45,8 @@ def run_loaders(
     task = tasks.create(cfg.task)
     if cfg.data.stream and not task.streams:
         able = ', '.join(k for k in tasks if tasks[k].streams)
-        raise ConfigError(f'`data.stream` is for tasks that make their signals ({able}), not for {cfg.task}')
+        raise ConfigError(f'`data.stream` is for tasks that make their signals ({able}), '
+                          f'not for {cfg.task}')
     store, unknown = split_unknown(cfg, task.open(cfg))
     data = replace(cfg.data, augment=task.augment(cfg, store), seed=data_seed(cfg))
     dls = build_dataloaders(store, data, targets=task.targets(cfg, store), device=device)

@@ -51,7 +51,10 @@ def _normal(words, n):
     "`n` standard normal numbers of (n+1)//2 words each (Box & Muller 1958)."
     r = _uniform(words).log_().mul_(-2).sqrt_()
     turn = (words & 0xFFFFFF).float().mul_(2*math.pi*2**-24)
-    return torch.cat([r*turn.cos(), r*turn.sin_()], 1)[:, :n]
+    z = torch.empty(len(r), 2*r.shape[1], device=r.device)
+    torch.mul(r, turn.cos(), out=z[:, :r.shape[1]])
+    torch.mul(r, turn.sin_(), out=z[:, r.shape[1]:])
+    return z[:, :n]
 
 # %% ../../nbs/synth/21_counted.ipynb #5ff0e7a9
 @lru_cache(4096)

@@ -102,6 +102,11 @@ class StreamStore(SignalStore):
     "Labelled signals without end: the rows of an epoch, which are others in each epoch."
     epoch = 0 # Epoch that `take` gives the signals of
     def _read(self, rows): return self.source.fetch(rows, self.epoch), None
+    def _prepared(self, x, lengths, rows):
+        "Crop, normalise, pad, unless the signals were made so."
+        made = self.source.length, self.source.normalize
+        if made == (self.target_length, self.normalize): return x
+        return super()._prepared(x, lengths, rows)
 
     def at_epoch(self,
         epoch:int, # From 0
@@ -129,6 +134,7 @@ class StreamStore(SignalStore):
 # %% ../../nbs/synth/22_streams.ipynb #f23b87c5
 class ModulationSource(StreamSource):
     "Modulated frames through a channel, without end."
+    normalize = 'rms' # As they are made
     def __init__(self,
         classes=rml2018_classes, # Names in `modulations`
         snrs_db=range(-20, 31, 2), # dB
@@ -191,13 +197,14 @@ class EmitterSource(StreamSource):
         device='cpu', # Where it is computed
         **drawn, # Ranges of messages, as for `draw_batch`
     ):
-        self.counts = [np.asarray(counts, np.int64), *(np.full(len(counts), n) for n in (n_valid, n_test))]
+        fixed = [np.full(len(counts), n) for n in (n_valid, n_test)]
+        self.counts = [np.asarray(counts, np.int64), *fixed]
         self.emitter = [np.repeat(np.arange(len(counts)), n) for n in self.counts]
         self.first = [np.cumsum(n) - n for n in self.counts]
         self.dealt,self.spread,self.seed,self.drawn = (receivers, days),spread,seed,drawn
         names = [f'emitter {e:0{len(str(len(counts) - 1))}d}' for e in range(len(counts))]
-        super().__init__([n.sum() for n in self.counts], target_length, np.concatenate(self.emitter),
-                         names, device, drawn['sample_rate'])
+        super().__init__([n.sum() for n in self.counts], target_length,
+                         np.concatenate(self.emitter), names, device, drawn['sample_rate'])
 
     def make(self, part, index):
         "Messages, each of its emitter."
@@ -244,4 +251,5 @@ def emitter_stream(
                       snr_db=snr_db, level_db=level_db)
     return StreamStore(EmitterSource(
         counts, n_valid, n_test, target_length, seed=seed, device=device, snr_db=snr_db,
-        level_db=level_db, lead_us=lead_us, sample_rate=sample_rate, amplifier=amplifier, **kwargs), normalize=normalize)
+        level_db=level_db, lead_us=lead_us, sample_rate=sample_rate, amplifier=amplifier, **kwargs),
+        normalize=normalize)

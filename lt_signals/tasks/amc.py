@@ -18,7 +18,7 @@ import torch
 from fastai.learner import Learner
 from fastcore.basics import patch
 
-from ..core.device import evaluating
+from ..core.device import evaluating, pick_device
 from ..core.config import opt
 from ..core.counts import class_counts_of
 from ..core.errors import ConfigError, LTSError
@@ -38,7 +38,8 @@ from ..models.multitask import create_multitask
 from ..synth.frame_sets import synth_modulations
 from ..synth.label_order import check_label_order
 from ..synth.set_options import FrameSetOptions
-from .task import check_image_model, data_seed, RunContext, Task, tasks
+from ..synth.streams import modulation_stream
+from .task import check_image_model, data_seed, RunContext, Task, tasks, wants_stream
 from ..training.learner import signal_learner
 from ..training.sections import loss_options
 
@@ -114,10 +115,21 @@ def has_images(
 def _synthetic(cfg):
     "The quick set, or one of the modulations and SNRs asked for."
     a, d = cfg.amc, cfg.data
-    mods = quick_mods if a.mods is None else _modulations(a.mods)
-    snrs = quick_snrs if a.snr_list is None else sorted(a.snr_list)
-    store = synth_modulations(mods, snrs, a.n_per, a.length, a.make_channel(), 'none', data_seed(cfg))
+    store = synth_modulations(*_grid(a), a.n_per, a.length, a.make_channel(), 'none', data_seed(cfg))
     return SignalStore(store.source, d.target_length, d.normalize)
+
+def _grid(a):
+    "Modulations and SNRs of a synthetic set."
+    mods = quick_mods if a.mods is None else _modulations(a.mods)
+    return mods, quick_snrs if a.snr_list is None else sorted(a.snr_list)
+
+# %% ../../nbs/tasks/03_amc.ipynb #db487827
+def _stream(cfg):
+    "The set of `_synthetic` without end, with validation and test sets that stay."
+    a, d = cfg.amc, cfg.data
+    n_per = a.n_per, *(int(np.ceil(a.n_per*r)) for r in (d.val_ratio, d.test_ratio))
+    return modulation_stream(*_grid(a), n_per, a.length, a.make_channel(), d.normalize,
+                             data_seed(cfg), pick_device(cfg.device), d.target_length)
 
 # %% ../../nbs/tasks/03_amc.ipynb #9cae814e
 def _images(cfg):
@@ -132,7 +144,7 @@ def _signals(cfg):
     "Signals of `data.path`."
     d = cfg.data
     store = open_store(d, **({} if d.in_memory else dict(on_bad='defer')))
-    if cfg.amc.check_order and (d.format or detect_format(Path(d.path).expanduser())) == 'rml2018':
+    if cfg.amc.check_order and (d.format or detect_format(d.path)) == 'rml2018':
         try: check_label_order(store)
         except LTSError as e:
             raise ConfigError(f'`data.path` ({d.path}): {e} (data.options.classes=[…]); or trust the '
@@ -227,6 +239,7 @@ class AMC(Task):
     "Modulation and SNR together, from I/Q or constellation images; without a path, a synthetic set"
     Section, defaults = AMCConfig, amc_defaults
     synthetic = tuple(f.name for f in fields(FrameSetOptions))
+    streams = True
     data_fields = *synthetic, 'mods', 'snr_list'
     needs = *Task.needs, 'tasks', 'snr_values'
     figures = 'history', 'amc', 'task_weights'
@@ -234,6 +247,7 @@ class AMC(Task):
     def open(self, cfg):
         "Signals or images of `data.path`, or synthetic signals."
         d, a = cfg.data, cfg.amc
+        if wants_stream(cfg): return _stream(cfg)
         make = _synthetic if d.path is None else _images if has_images(d.path) else _signals
         return select_grid(make(cfg), a.mods, a.snr_list)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from ..core.device import pick_device
 from ..data.dataloaders import open_store
 from ..evaluation.analysis import ClassificationAnalyzer
 from ..evaluation.diagnostics import embed
@@ -21,7 +22,8 @@ from ..models.base import create_model
 from ..models.heads import head_needs_counts
 from ..synth.emitters import synth_emitters
 from ..synth.set_options import EmitterSetOptions
-from .task import data_seed, RunContext, Task, tasks
+from ..synth.streams import emitter_stream
+from .task import data_seed, RunContext, Task, tasks, wants_stream
 from ..training.learner import classifier_learner
 from ..training.sections import loss_options
 
@@ -34,16 +36,25 @@ def synthetic_emitters(
     store = synth_emitters(**cfg.synth.emitter_options(), seed=data_seed(cfg))
     return SignalStore(store.source, d.target_length, d.normalize)
 
+# %% ../../nbs/tasks/02_emitter.ipynb #40ca9a9c
+def _stream(cfg):
+    "The set of `synthetic_emitters` without end, with validation and test sets that stay."
+    d = cfg.data
+    store = emitter_stream(**cfg.synth.emitter_options(), seed=data_seed(cfg),
+                           device=pick_device(cfg.device))
+    return store.reshaped(d.target_length, d.normalize)
+
 # %% ../../nbs/tasks/02_emitter.ipynb #051be849
 @tasks.register('emitter')
 class Emitter(Task):
     "Who transmitted, from raw I/Q; without a path, synthetic Mode S transmitters"
     Section, section = EmitterSetOptions, 'synth'
-    adapts = True
+    adapts,streams = True,True
     synthetic = tuple(f.name for f in fields(EmitterSetOptions))
 
     def open(self, cfg):
         "Signals of `data.path`, or synthetic ones."
+        if wants_stream(cfg): return _stream(cfg)
         return synthetic_emitters(cfg) if cfg.data.path is None else open_store(cfg.data)
 
     def learner(self, cfg, dls):
