@@ -110,6 +110,26 @@ def test_chunks_are_unpacked_once(tmp_path, monkeypatch):
     assert len(seen) < 1.5*250 and 'shuffled by blocks' in large.store.source.held
 
 
+@pytest.mark.parametrize('address', ['packed', 'memory://bucket/large'])
+def test_a_large_set_is_shuffled_by_shards(tmp_path, monkeypatch, address):
+    "Two shards at a time; each chunk is unpacked once; no more shards are held open than of two groups."
+    from lt_signals.io.hdf5 import ChunkedSource
+    x = np.broadcast_to(np.arange(960, dtype=np.float32)[:, None, None], (960, 2, 16))
+    store = SignalStore.from_arrays(x, np.arange(960)//240, layout='nct')
+    path = address if '://' in address else str(tmp_path/address)
+    monkeypatch.setattr('lt_signals.io.shards.chunk_bytes', 10*store.sample_bytes)
+    write_shards(store, path, 80*store.sample_bytes, compress=True)
+    monkeypatch.setattr(KeptBlocks, 'group', 2*80*store.sample_bytes)
+    seen, unpack = [], ChunkedSource._unpack
+    monkeypatch.setattr(ChunkedSource, '_unpack', lambda self, a, b: (seen.append((self.path, a)), unpack(self, a, b))[1])
+    how = dict(cache=str(tmp_path/'cache')) if '://' in path else {}
+    dl = SignalDL(open_signals(path, on_bad='defer', **how), bs=16, sampler='none')
+    got = numbers(dl)
+    assert sorted(got) == list(range(960)) and len(seen) == len(set(seen)) == 96
+    assert all(len(set(part//80)) == 2 for part in np.split(got, 6))
+    assert dl.store.source.max_open == 4 and dl.store.slow
+
+
 def test_a_foreign_order_is_told_what_it_costs(tmp_path, monkeypatch):
     packed(tmp_path/'x.h5')
     monkeypatch.setattr(KeptBlocks, 'group', 2**12)

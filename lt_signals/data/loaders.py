@@ -26,7 +26,6 @@ from .samplers import by_blocks, ClassSampler, make_sampler
 from .targets import default_targets, unknown_text
 from .transforms import make_transforms, SignalTransform
 from ..io.given import given_store
-from ..io.kept import KeptBlocks
 from ..io.store import Store
 
 # %% ../../nbs/data/11_loaders.ipynb #0df6297a
@@ -142,14 +141,14 @@ def _order_by_blocks(sampler, items, bs):
     blocks = None if sampler is None else items.store.blocks
     if isinstance(sampler, ClassSampler): sampler.arrange = None
     if blocks is None: return
-    blocks,size = blocks[items.indices],len(items.store)/(int(blocks.max()) + 1)
+    blocks = blocks[items.indices]
     if isinstance(sampler, ClassSampler):
-        group = max(1, int(KeptBlocks.group/(items.store.sample_bytes*size)))
+        group = items.store.block_group
         sampler.arrange = lambda draws, rng: by_blocks(draws, blocks, group, rng)
     else:
-        warnings.warn(f'the samples are unpacked in blocks of {size:.0f}, more than are kept: in the '
-                      f'order of this sampler a batch unpacks up to {bs} of them. A name of '
-                      '`samplers` is drawn in an order that suits', stacklevel=3)
+        warnings.warn('the samples are unpacked, or fetched, in blocks, more than are kept: in the order '
+                      f'of this sampler a batch unpacks up to {bs} of them. A name of `samplers` is '
+                      'drawn in an order that suits', stacklevel=3)
 
 # %% ../../nbs/data/11_loaders.ipynb #15737aa6
 class SignalDL(TfmdDL):

@@ -133,6 +133,7 @@ class ChunkedSource(SignalSource):
 
     slow = property(lambda self: not self._kept.complete, doc='Whether chunks are still unpacked.')
     blocks = property(lambda self: self._kept.blocks, doc='Chunk of each row, of a large set.')
+    block_group = property(lambda self: self._kept.block_group, doc='Chunks visited together.')
     held = property(lambda self: f'in the file, in chunks; {self._kept}', doc='Where rows lie.')
 
     def _block(self, reading, rows, start, count):
@@ -184,6 +185,10 @@ class ChunkedSource(SignalSource):
         "Close the file; the next read opens it again."
         if self._open and self._open[0] == os.getpid(): self._open[1].close()
         self._open = None
+
+    def forget(self):
+        "Give up the chunks that are kept."
+        self._kept = KeptBlocks(self._kept.n, self._kept.size, self._kept.row_bytes)
 
     def __getstate__(self): return {**self.__dict__, '_open': None}
 

@@ -37,6 +37,12 @@ def blocks(self:KeptBlocks): # int64 (n,), or None
     "The block of each row of a large set; None where rows may come in any order."
     return np.arange(self.n)//self.size if self.n*self.row_bytes > self.group else None
 
+# %% ../../nbs/io/57_kept.ipynb #5aaf2882
+@patch(as_prop=True)
+def block_group(self:KeptBlocks) -> int:
+    "Blocks that a shuffled pass visits together."
+    return max(1, self.group//max(1, self.size*self.row_bytes))
+
 # %% ../../nbs/io/57_kept.ipynb #eb04f6d9
 @patch(as_prop=True)
 def promised(self:KeptBlocks) -> int: # Bytes

@@ -149,6 +149,12 @@ def blocks(self:SignalStore): # int64 (n,), or None
     b = None if self.resident else self.source.blocks
     return b if b is None or self._rows is None else b[self._rows]
 
+# %% ../../nbs/io/05_signal_store.ipynb #f160c033
+@patch(as_prop=True)
+def block_group(self:SignalStore):
+    "Blocks that a shuffled pass visits together, as many as are kept."
+    return self.source.block_group
+
 # %% ../../nbs/io/05_signal_store.ipynb #be119b90
 @patch(as_prop=True)
 def device(self:SignalStore):

@@ -44,6 +44,7 @@ class SignalSource:
     held = 'in the file' # Where samples lie, in words
     slow = True # Whether reading takes so long that it pays to read ahead in a thread
     blocks = None # Number of the block (n,) that each sample is decoded with, where that costs
+    block_group = 1 # Blocks that a shuffled pass visits together
     notes = () # What was kept, left out, padded or guessed: a sentence each
     found = {} # What was counted where windows were cut from recordings; empty where none were
     recordings = () # `Recording`s that windows were cut from
@@ -294,7 +295,7 @@ class PairSource(SignalSource):
                     remedy='name two real arrays of one shape, I first.')
         self.n,self.length,self.any_order = i.n,i.length,i.any_order and q.any_order
         self.finite,self.held,self.lengths = i.finite and q.finite,i.held,i.lengths
-        self.slow,self.blocks = i.slow or q.slow,i.blocks
+        self.slow,self.blocks,self.block_group = i.slow or q.slow,i.blocks,i.block_group
         self.note(*i.notes, *q.notes)
 
     def read(self, rows): return np.concatenate([self.i.read(rows), self.q.read(rows)], 1)
@@ -359,6 +360,7 @@ class ConcatSource(SignalSource):
         self.n,self.n_channels,self.length = int(self.starts[-1]),first.n_channels,first.length
         self.finite = all(s.finite for s in self.sources)
         self.any_order = all(s.any_order for s in self.sources)
+        self.block_group = max(s.block_group for s in self.sources)
         self.slow = any(s.slow for s in self.sources) or len(self.sources) > self.max_open
         self.found = first.found if all(s.found for s in self.sources) else {}
         self.recordings = [r for s in self.sources for r in s.recordings]

@@ -131,6 +131,12 @@ def read_at_once(self:Store) -> int:
 def blocks(self:Store): # int64 (n,), or None
     "The block of each sample that is decoded with others; None where any order costs about the same."
 
+# %% ../../nbs/io/04_store.ipynb #6754a2fd
+@patch(as_prop=True)
+def block_group(self:Store) -> int:
+    "Blocks that a shuffled pass visits together, as many as are kept."
+    return 1
+
 # %% ../../nbs/io/04_store.ipynb #8d0f0f77
 @patch
 def at_epoch(self:Store,
