@@ -6,6 +6,7 @@
 __all__ = ['noise_shapes', 'make_noise', 'NoSignal', 'fit_no_signal']
 
 # %% ../../nbs/evaluation/25_no_signal.ipynb #ba10e438
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,21 +91,25 @@ def _weights(known, n_noise):
 # %% ../../nbs/evaluation/25_no_signal.ipynb #d59d3fbd
 def fit_no_signal(
     known:Evidence, # Of training signals
-    noise:Tensor, # Features of noise, shape (m, num_features)
+    noise:dict, # Features of noise by its shape, tensors (m, num_features)
     valid:Evidence, # Of validation signals
-    accept:float=.99, # Share of a new recording that must not be taken for noise
+    accept:float=.99, # Share of a new recording that is not to be taken for noise
+    named:float=.01, # Share of made noise, of any shape, that may be taken for a signal for its sake
     strength:float=.1, # Inverse of the ridge that holds the weights down
 ) -> NoSignal:
     "Learn to tell noise from signals."
     if not 0 < accept < 1: raise ConfigError(f'`accept` ({accept}) must be between 0 and 1')
-    both = torch.cat([known.features, noise]).double().numpy()
+    both = torch.cat([known.features, *noise.values()]).double().numpy()
     mean, std = both.mean(0), both.std(0).clip(1e-6)
     rule = LogisticRegression(C=strength, max_iter=500)
-    rule.fit((both - mean)/std, np.arange(len(both)) >= len(known), _weights(known, len(noise)))
+    rule.fit((both - mean)/std, np.arange(len(both)) >= len(known), _weights(known, len(both) - len(known)))
     weight = rule.coef_[0]/std
     new = NoSignal(torch.from_numpy(weight).float(), float(rule.intercept_[0] - mean@weight))
     w = recording_weights(recording_codes(valid.recording, len(valid)))
-    new.bias -= max(0., accepting_limit(new.scores(valid.features).numpy(), w, accept))
+    wanted = accepting_limit(new.scores(valid.features).numpy(), w, accept)
+    made = [f for k,f in noise.items() if k in noise_shapes] # that of recordings may hold signals
+    bearable = min((float(new.scores(f).quantile(named)) for f in made), default=math.inf)
+    new.bias -= max(0., min(wanted, bearable))
     return new
 
 # %% ../../nbs/evaluation/25_no_signal.ipynb #4defff45

@@ -163,7 +163,7 @@ def learn_no_signal(
     noise = _features(ctx, _noise(ctx, cut, train - test, 1))
     valid = collect_evidence(ctx.learn, dls.valid, ctx.predict('valid'))
     known = reference_evidence(ctx.learn, dls, 5_000)
-    rule = fit_no_signal(known, torch.cat([*noise.values()]), valid)
+    rule = fit_no_signal(known, noise, valid)
     held, preds = _features(ctx, _noise(ctx, cut, test, 2)), ctx.predict(ctx.scored_part)
     groups = class_groups(dls.class_counts, **asdict(ctx.cfg.evaluation))
     lost = (rule.scores(preds.features) > 0).numpy()
