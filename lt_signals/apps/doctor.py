@@ -101,8 +101,9 @@ def _results_folder():
 def _data_folder():
     "The folder of real recordings, and what lies in it."
     if (path := shared_data()) is None:
-        if env := os.environ.get('LTS_DATA'): raise LTSError(f'LTS_DATA names {env}, which is absent')
-        return 'none: synthetic signals, or data.path=…; LTS_DATA=<folder> names one for the examples'
+        env = os.environ.get('LTS_DATA')
+        if env: raise LTSError(f'LTS_DATA names {env}, which is absent')
+        return 'none (LTS_DATA names one for the examples): synthetic signals, or data.path=…'
     return f'{path}: {", ".join(sorted(p.name for p in path.iterdir() if p.is_dir()))}'
 
 # %% ../../nbs/apps/02_doctor.ipynb #86cca6b0
@@ -252,7 +253,7 @@ def _checks(device, full):
     yield 'Python', _python, 'use Python 3.10 to 3.13'
     yield 'packages', _packages, install
     for n in _extras: yield f'extra {n}', lambda n=n: _extra(n), install
-    yield 'results folder', _results_folder, 'begin in a folder of your own with room, or set out_dir'
+    yield 'results folder', _results_folder, 'begin in a folder with room, or set out_dir'
     yield 'data folder', _data_folder, 'name a folder that is there, or unset LTS_DATA'
     yield 'device', lambda: _device(device), _gpu_remedy
     yield 'files', _files, 'is the folder for temporary files writable, with space left?'

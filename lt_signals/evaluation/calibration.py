@@ -152,7 +152,7 @@ def _checked_logits(logits, targets, bounds):
 
 # %% ../../nbs/evaluation/03_calibration.ipynb #b22ce8c5
 class _Leads:
-    "How far each class leads over the true one, float64, block by block; kept where that is little."
+    "How far each class leads over the true one, float64, by blocks; kept where that is little."
     most = 2**22 # Numbers that are kept
     def __init__(self, z, y):
         self.z, self.y, self.kept = z, y, None

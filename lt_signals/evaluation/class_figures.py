@@ -68,7 +68,7 @@ def means(self:ClassOrder,
 @patch
 def by_count(self:ClassOrder,
     group:str, # 'many', 'medium' or 'few'
-) -> tuple: # Training samples, recall, and how many classes; of one class each, unless there are many
+) -> tuple: # Training samples, recall, and number of classes (1, unless there are very many)
     "Recall by training samples; of very many classes, those of one count are joined."
     at = (self.groups == group) & ~np.isnan(self.recall)
     counts, recall = np.maximum(self.counts[at], .5), self.recall[at] # 0 stands left of 1
@@ -167,7 +167,8 @@ def plot_count_vs_recall(
     classes = ClassOrder(results[-1]['test'])
     for g,color in GROUP_COLORS.items():
         counts, recall, n = classes.by_count(g)
-        if len(counts): ax.scatter(counts, recall, s=np.minimum(26*n**.5, 80), color=color, lw=0, label=g,
+        size = np.minimum(26*n**.5, 80)
+        if len(counts): ax.scatter(counts, recall, s=size, color=color, lw=0, label=g,
                                    marker=GROUP_MARKERS[g], alpha=.8, clip_on=False)
     which = 'mean recall of the classes' if classes.size > 1 else 'recall'
     ax.set(xscale='log', ylim=(0, 1.02), xlabel='training samples', ylabel='recall',

@@ -95,7 +95,7 @@ def column_slices(
 
 # %% ../../nbs/evaluation/00_predictions.ipynb #0fd9d881
 class ProbBlocks:
-    "The probabilities of a large set, made where they are looked at: by `p[rows]` or `p[:, columns]`."
+    "Probabilities of a large set, made where they are looked at: `p[rows]` or `p[:, columns]`."
     ndim, least = 2, 2**24 # Numbers from which on `Predictions.prob_array` is one
 
     def __init__(self,
