@@ -7,7 +7,7 @@ import argparse, os, subprocess, sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SMALL = 'blobs', 'constellation', 'loading', 'losses', 'pis', 'samplers', 'shards', 'streams', 'synth'
+SMALL = 'blobs', 'constellation', 'loading', 'losses', 'pis', 'samplers', 'shards', 'step', 'streams', 'synth'
 
 
 def main(names):

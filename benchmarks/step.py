@@ -111,4 +111,6 @@ if __name__ == '__main__':
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--rows', nargs='+', default=['bare', 'switches', 'image'], help='bare, switches, image, compile (a minute of compiling each)')
     a.add_argument('--rounds', type=int, default=8, help='turns that are timed')
-    main(**vars(a.parse_args()))
+    a.add_argument('--small', action='store_true', help='bare alone')
+    a = a.parse_args()
+    main(['bare'] if a.small else a.rows, a.rounds)
