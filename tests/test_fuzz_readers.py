@@ -15,6 +15,7 @@ from lt_signals.core.errors import SignalFileError
 from lt_signals.io.child_process import parser
 from lt_signals.io.readers import detect_format, open_signals, readers
 from lt_signals.io.recordings import sample_formats
+from lt_signals.io.shards import write_shards
 from lt_signals.io.signal_store import SignalStore
 from lt_signals.io.write import write_signals
 
@@ -216,7 +217,13 @@ def make_path_table(folder):
     (folder/'set.csv').write_text('path,label,day\n' + ''.join(f'{k}.npz,{k},{i}\n' for i,k in enumerate('ab')))
     return folder/'set.csv', folder/'set.csv'
 
-makers = dict(folder=make_folder, path_table=make_path_table, npy=written('.npy'), npy_json=make_npy_json, npz=written('.npz'), npz_zipped=make_npz_zipped,
+def sharded(damaged):
+    def make(folder):
+        write_shards(store(), folder/'set', shard_bytes=1, compress=True)
+        return folder/'set'/damaged, folder/'set'
+    return make
+
+makers = dict(shards=sharded('shard-00000.h5'), shards_index=sharded('index.json'), shards_rows=sharded('rows.npz'), folder=make_folder, path_table=make_path_table, npy=written('.npy'), npy_json=make_npy_json, npz=written('.npz'), npz_zipped=make_npz_zipped,
     hdf5=written('.h5'), hdf5_text=make_hdf5_text, hdf5_zipped=make_hdf5_zipped, hdf5_checked=make_hdf5_checked, mat=written('.mat'), mat_plain=make_mat_plain,
     mat_73=make_mat_73, rml2016=make_rml2016, rml2016_text=make_rml2016_text, rml2018=make_rml2018, split_hdf5=make_split_hdf5,
     wav=make_wav, wav_float=make_wav_float, au=make_au, csv_iq=make_csv_iq, blue=make_blue,

@@ -27,7 +27,7 @@ from .sources import ConcatSource, MappedSource, SignalSource
 # %% ../../nbs/io/58_shards.ipynb #cf729af2
 _index,_rows,_kind = 'index.json','rows.npz','lt_signals shards 1'
 _shape = dict(kind=str, n=int, shape=[int], classes=[str], class_counts=[int], finite=bool,
-              caution=str, sample_rate=(float, int, None), rows=dict(bytes=int, crc32=int),
+              caution=str, sample_rate=(float, int, None), crc32=int, rows=dict(bytes=int, crc32=int),
               shards=[dict(file=str, n=int, bytes=int, crc32=int, offset=int, chunk=int)])
 
 def _crc32(path, step=2**22):
@@ -38,6 +38,11 @@ def _crc32(path, step=2**22):
     return crc
 
 # %% ../../nbs/io/58_shards.ipynb #4a3eae11
+def _own_crc32(index):
+    "Checksum of what an index says beside it."
+    said = {k: v for k,v in index.items() if k != 'crc32'}
+    return zlib.crc32(json.dumps(said, sort_keys=True).encode())
+
 def _looks_sharded(path):
     "Whether a folder holds shards, finished or not."
     if (path/_index).is_file(): return _kind.encode() in (path/_index).read_bytes()[:200]
@@ -114,7 +119,7 @@ def _write_all(store, fs, root, tmp, per, chunk):
     index = dict(kind=_kind, n=len(store), shape=list(store.sample_shape),
                  classes=list(store.classes), class_counts=store.class_counts.tolist(), finite=finite, caution=store.caution,
                  sample_rate=store.sample_rate, rows=_send(fs, root, _rows, tmp), shards=shards)
-    tmp.write_text(json.dumps(index, indent=1))
+    tmp.write_text(json.dumps(index | dict(crc32=_own_crc32(index)), indent=1))
     _send(fs, root, _index, tmp)
 
 # %% ../../nbs/io/58_shards.ipynb #6e4b8d0c
@@ -241,6 +246,8 @@ def _read_index(fs, root, path):
                        'it again with `write_shards`.')
     index = parse_json(raw, file, _shape)
     shards = index['shards']
+    if index['crc32'] != _own_crc32(index):
+        raise SignalFileError(file, 'has changed since it was written.', remedy=copy_again)
     if index['kind'] != _kind or not shards or sum(e['n'] for e in shards) != index['n']:
         raise SignalFileError(file, 'is no index of shards, or does not add up.', remedy=copy_again)
     if odd := [e['file'] for e in shards if Path(e['file']).name != e['file']]:
