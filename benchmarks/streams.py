@@ -49,7 +49,7 @@ def main(n, rounds, device):
     per = {'ours': count, 'synth_frames, in blocks of a class': count//24*24, 'step of ResNet1D': bs, 'emitters': 256}
     for k in t: print(f'{k:40}{per[k]/np.median(t[k]):12,.0f} signals/s')
     t = {k: v/per[k]*1000 for k, v in t.items()}  # of 1,000 signals
-    store('1,000 frames of 24 modulations', {k: v for k, v in t.items() if k != 'emitters'},
+    store('stream, 1,000 frames of 24 modulations', {k: v for k, v in t.items() if k != 'emitters'},
           fair='synth_frames, in blocks of a class', device=device)
 
 
