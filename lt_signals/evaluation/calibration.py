@@ -110,9 +110,10 @@ def _proper_block(logits, targets):
 
 def _proper_scores(preds):
     "The same of all samples, as arrays."
-    blocks = [_proper_block(preds.logits[at], preds.targets[at])
-              for at in row_slices(preds.logits.shape)]
-    return [torch.cat(o).numpy() for o in zip(*blocks)]
+    nll, brier = torch.empty(2, len(preds.logits), dtype=torch.float64)
+    for at in row_slices(preds.logits.shape):
+        nll[at], brier[at] = _proper_block(preds.logits[at], preds.targets[at])
+    return nll.numpy(), brier.numpy()
 
 # %% ../../nbs/evaluation/03_calibration.ipynb #05cd532d
 def _mean(x):
@@ -189,9 +190,10 @@ def logit_bins(
     temperature:float=1., # What the logits are divided by
 ) -> dict: # As `calibration_bins`
     "Confidence against accuracy of the softmax of `logits/temperature`, block by block."
-    blocks = [(logits[at]/temperature).softmax(-1).max(1) for at in row_slices(logits.shape)]
-    conf, named = (torch.cat(o).numpy() for o in zip(*blocks))
-    return confidence_bins(conf.astype(np.float64), named == np.asarray(targets))
+    conf, named = np.empty(len(logits)), np.empty(len(logits), np.int64)
+    for at in row_slices(logits.shape):
+        conf[at], named[at] = (logits[at]/temperature).softmax(-1).max(1)
+    return confidence_bins(conf, named == np.asarray(targets))
 
 # %% ../../nbs/evaluation/03_calibration.ipynb #7dc87bb5
 def temperature_effect(

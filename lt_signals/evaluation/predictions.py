@@ -102,8 +102,8 @@ class ProbBlocks:
         logits:Tensor, # Shape (n, n_classes)
     ):
         self.logits, self.shape = logits, tuple(logits.shape)
-        each = [self._scale(logits[at]) for at in row_slices(self.shape)]
-        self.top, self.total = (torch.cat(o) for o in zip(*each))
+        self.top, self.total = (logits.new_empty(len(logits), 1) for _ in range(2))
+        for at in row_slices(self.shape): self.top[at], self.total[at] = self._scale(logits[at])
         if not self.total.isfinite().all():
             raise LTSError('`logits` contains NaN or infinite values; the model has diverged')
 
@@ -133,9 +133,11 @@ def best_class(
     probs, # Probabilities, shape (n, n_classes): an array, or `ProbBlocks`
 ) -> tuple: # Its probability, float64, and its number, int64, each of shape (n,)
     "The most probable class of each sample."
-    blocks = [(p.max(1), p.argmax(1)) for p in map(probs.__getitem__, row_slices(probs.shape))]
-    conf, named = map(np.concatenate, zip(*blocks))
-    return conf.astype(np.float64), named
+    conf, named = np.empty(len(probs)), np.empty(len(probs), np.int64)
+    for at in row_slices(probs.shape): # into arrays that are there: pieces between blocks would scatter
+        p = probs[at]
+        conf[at], named[at] = p.max(1), p.argmax(1)
+    return conf, named
 
 # %% ../../nbs/evaluation/00_predictions.ipynb #2155c1ex
 class Rows:

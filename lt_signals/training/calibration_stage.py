@@ -90,7 +90,9 @@ def changed_labels(
     tau:float, # The strength
 ): # int64, shape (n,)
     "The classes that changed logits would name."
-    return torch.cat([change(logits[at], tau).argmax(-1) for at in row_slices(logits.shape)])
+    named = torch.empty(len(logits), dtype=torch.int64)
+    for at in row_slices(logits.shape): named[at] = change(logits[at], tau).argmax(-1)
+    return named
 
 def change_logits(
     logits, # Class scores, shape (n, n_classes), changed in place
