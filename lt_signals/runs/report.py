@@ -63,14 +63,15 @@ def _figures(run):
     return _said('The run drew no PNG figures (visualization.enabled, visualization.formats).')
 
 # %% ../../nbs/runs/32_report.ipynb #ad06b39a
-def _stages(results):
-    "The scores after each stage."
-    return html_table(pd.DataFrame(results['summary']).T.astype(float)*100, 'percent')
+def _kept(run):
+    "The recipe of a run and its predictions; None where it kept none."
+    if not (run.predictions.is_file() and run.recipe.is_file()): return None
+    return read_recipe(run.recipe), read_predictions(run.predictions)
 
-def _intervals(run, results):
-    "Scores and shares with intervals, from the predictions that the run has kept; '' without them."
-    if not (run.predictions.is_file() and run.recipe.is_file()): return ''
-    seen, cfg = read_predictions(run.predictions), read_config(run)
+def _intervals(cfg, results, kept):
+    "Scores and shares with intervals; '' without predictions."
+    if kept is None: return ''
+    seen = kept[1]
     return (_said(f'95 % intervals on the {seen.facts["part"]} part, {seen.n:,} samples: of scores by '
                   'bootstrap (over recordings where they are known), of shares by Wilson.')
             + html_table(score_table(cfg, results, seen), 'score')
@@ -116,10 +117,11 @@ def _command(cfg):
     dotted = {k: v for k,v in flatten(asdict(cfg), lists=False).items() if v != {}}
     return f'{train_command(dotted)} seed={cfg.seed}'
 
-def _card(run):
-    "The model card, as text; '' where the run kept no predictions."
-    if not (run.predictions.is_file() and run.recipe.is_file()): return ''
-    return split_card(model_card(read_recipe(run.recipe), read_config(run), read_predictions(run.predictions)))[0]
+def _card(cfg, kept):
+    "The model card, as text; '' without predictions."
+    if kept is None: return ''
+    recipe, seen = kept
+    return split_card(model_card(recipe, cfg, seen))[0]
 
 # %% ../../nbs/runs/32_report.ipynb #2f6b6ecc
 _style = '''body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
@@ -146,22 +148,21 @@ def report_page(
 ) -> str: # HTML, self-contained
     "All that a run has to say, as one page."
     run, results = RunFolder(path), load_run(path)
-    cfg = read_config(run)
+    cfg, kept = read_config(run), _kept(run)
     caution = results['split_record'].get('caution')
     with as_written(path, f'the results of task {cfg.task}'):
         classes = class_table(results)
         body = [
             _head(results),
             f'<p class="caution">{escape(caution)}</p>' if caution else '',
-            _section('Scores', _stages(results), _intervals(run, results)),
-            _section('Summary', _verbatim(summary_text(results))),
+            _section('Scores', _verbatim(summary_text(results)), _intervals(cfg, results, kept)),
             _section('Figures', _figures(run)),
             _section('Classes', '' if classes is None else html_table(classes, 'class')),
             _section('Most frequent confusions', _confusions(results)),
             _section('Split', _split(results['split_record'])),
             _section('How to repeat it', _verbatim(_command(cfg))),
             _section('Whole configuration', _verbatim(config_to_json(cfg)), closed=True),
-            _section('Model card', _verbatim(_card(run)), closed=True)]
+            _section('Model card', _verbatim(_card(cfg, kept)), closed=True)]
     title = escape(f'{results["name"]}: {results["model"]}, {results["task"]}')
     return (f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'
             f'<meta name="viewport" content="width=device-width">\n<style>{_style}</style></head>\n<body>\n'
