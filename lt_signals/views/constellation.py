@@ -273,7 +273,7 @@ def _gains(
     x:Tensor, # I/Q, float32 (batch, 2, time) on the CPU
     step:int, # Frames that are worked on at a time
 ) -> Tensor: # What brings each frame to unit power, float32 (batch,); None if a value is not finite
-    "The factors of `_unit_power`."
+    "The factor a signal that gives it unit power."
     power,square = torch.empty(len(x), x.shape[2]),torch.empty(step, *x.shape[1:])
     for part,to in zip(x.split(step), power.split(step)):
         s = torch.mul(part, part, out=square[:len(part)])
