@@ -176,8 +176,8 @@ def fit_temperature(
     z, y = _checked_logits(logits, targets, bounds)
     leads = _Leads(z, y)
     if not any(lead.any() for lead in leads): return 1. # constant logits: any temperature will do
-    mean = lambda lead, b: (b*lead).softmax(1).mul_(lead).sum(1) # of the lead, by probability
-    slope = lambda b: torch.cat([mean(lead, b) for lead in leads]).mean().item() # at b = 1/T
+    total = lambda lead, b: (b*lead).softmax(1).mul_(lead).sum().item() # by probability
+    slope = lambda b: sum(total(lead, b) for lead in leads)/len(y) # at b = 1/T
     least, most = 1/bounds[1], 1/bounds[0]
     if slope(most) <= 0: return float(bounds[0])
     if slope(least) >= 0: return float(bounds[1])
