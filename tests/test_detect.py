@@ -41,6 +41,7 @@ def search(path, out):
     return after - before
 
 
+@pytest.mark.slow # two processes, and half a minute of recordings
 def test_memory_does_not_grow_with_the_recording(tmp_path):
     peaks = []
     for seconds in (4, 20):

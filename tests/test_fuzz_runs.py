@@ -136,7 +136,7 @@ def attack(run, part, n):
 parts = 'results', 'config', 'weights', 'rejector', 'state'
 
 @pytest.mark.parametrize('part', parts)
-def test_damaged_runs(run, part): attack(run, part, dict(results=120, config=40).get(part, 150))
+def test_damaged_runs(run, part): attack(run, part, dict(results=60, config=40, weights=50).get(part, 150))
 
 @pytest.mark.slow
 @pytest.mark.parametrize('part', parts)
