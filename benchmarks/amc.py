@@ -46,13 +46,13 @@ from lt_signals.evaluation.significance import compare_methods, comparison_text
 from lt_signals.losses.multitask import MultiTaskLoss
 from lt_signals.models.layers import count_parameters
 from lt_signals.models.multitask import create_multitask
-from amc_frames import endless, finite, in_noise, LEVELS, limited, linear, SETS, SHARES
+from amc_frames import endless, finite, in_noise, LEVELS, limited, linear, Part, SETS, SHARES
 
-OPTIONS = {'resnet18': dict(image_size=64)}
+OPTIONS = {'resnet18': dict(image_size=64), 'ResNet1D': dict(depth=3, width=32)}
 MODELS = ['CGDNet', 'GRU2', 'LSTM2', 'MCLDNN', 'PETCGDNN', 'MoEAMC', 'ResNet1D', 'resnet18', 'DualViewNet']
 SNR_HEADS = dict(distance='DistancePenalizedSNR', ordinal='OrdinalSNR', classes='CrossEntropy', regression=None)
 TASKS = 'modulation', 'snr'
-MARKS = .25, .5, 1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 90, 120  # minutes or epochs at which the learning curve is taken
+MARKS = .5, 1, 2, 5, 10, 20, 40, 60, 90, 120  # minutes or epochs at which the learning curve is taken
 
 
 class GaussianSNR(nn.Module):
@@ -281,7 +281,6 @@ def test_parts(args):
     if not file.exists():
         made = {f'{s} {share} {level}': tuple(limited(d, args.length, n, s, share, level)) for s in ('own', 'foreign') for share in SHARES for level in LEVELS}
         with atomic_path(file) as part: torch.save(dict(noise=tuple(in_noise(d, args.length, args.n_noise)), strangers=made), part)
-    from amc_frames import Part
     state = torch.load(file, weights_only=True)
     keyed = {(k.split()[0], *map(float, k.split()[1:])): Part(*v) for k, v in state['strangers'].items()}
     return dict(noise=Part(*state['noise']), strangers=keyed)
@@ -342,12 +341,12 @@ def parsed():
     p.add_argument('--channel', default='field', choices=('field', 'full', 'awgn'))
     p.add_argument('--length', type=int, default=1024)
     p.add_argument('--n_valid', type=int, default=2, help='frames of each modulation at each SNR for the learning curve')
-    p.add_argument('--n_test', type=int, default=16, help='and for the test')
-    p.add_argument('--n_noise', type=int, default=24, help='and in noise alone, from 0 dB on')
-    p.add_argument('--n_strangers', type=int, default=64, help='frames of each modulation in each test of strangers')
+    p.add_argument('--n_test', type=int, default=12, help='and for the test')
+    p.add_argument('--n_noise', type=int, default=12, help='and in noise alone, from 0 dB on')
+    p.add_argument('--n_strangers', type=int, default=40, help='frames of each modulation in each test of strangers')
     p.add_argument('--lr', type=float, default=2e-3)
     p.add_argument('--weight_decay', type=float, default=.02)
-    p.add_argument('--batch_size', type=int, default=128)
+    p.add_argument('--batch_size', type=int, default=64)
     p.add_argument('--keep', type=float, default=60., help='seconds of processor time between two checkpoints')
     p.add_argument('--work', type=Path, default=Path('experiments/amc'), help='folder of checkpoints and weights')
     p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')))

@@ -11,16 +11,22 @@ default channel draws 4 to 12.
 beside the limit for these classes and the length of its signals. If the run knows other modulations too, it can name these as
 well, which the limit cannot.
 
+`--store` writes rows for the page of networks: this limit, and what is left of it for a receiver that must find phase, carrier offset (to .005 cycles
+a sample) and timing itself (`hybrid_bound`), which tells how much of a network's distance is its own. Finished rows are not computed again.
+
 Run: python benchmarks/amc_bound.py [--trials 50] [--lengths 128 1024] [--sps 8] [--run FOLDER] [--threads 1]
+     python benchmarks/amc_bound.py --store [--frames 20] [--small]
 """
 import argparse, math, os, platform, time
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from lt_signals.synth.modulations import modulations
 from lt_signals.io.rml2018 import digital_classes
-from lt_signals.synth.bound import ml_bound
+from lt_signals.core.rows import machine_name, Rows
+from lt_signals.synth.bound import hybrid_bound, ml_bound, unknowns
 from lt_signals.runs.results import load_run
 
 SNRS = np.arange(-20, 31, 2)
@@ -84,12 +90,31 @@ def beside(folder, sps, trials, length):
     table(heads, snrs, columns)
 
 
+KINDS = {'known': (), 'phase': unknowns[:1], 'phase, offset': unknowns[:2], 'all': unknowns}  # what the receiver is not told
+
+
+def store(frames, sps, out, small):
+    "Rows of the limit, told everything or less, for frames of 1,024 samples."
+    names, snrs, n = linear(digital_classes), np.arange(0, 31, 4.), round(1024/sps)
+    if small: names, snrs, n, frames = names[:4], snrs[:2], 32, 4
+    rows = Rows(out, device=machine_name())
+    for kind, unknown in KINDS.items():
+        if rows.find(f'{len(names)} linear, {n} symbols', kind, 0, frames=frames): continue
+        start = time.process_time()
+        res = hybrid_bound(names, snrs + 10*math.log10(sps), n, frames, unknown, offset=.005*sps)
+        recall = {c: [round(float(v), 4) for v in res.confusion[:, i, i]] for i, c in enumerate(names)}
+        rows.add(f'{len(names)} linear, {n} symbols', kind, 0, dict(snr_db=snrs.tolist(), accuracy=res.accuracy.round(4).tolist(), recall=recall), dict(frames=frames),
+                 seconds=round(time.process_time() - start, 1))
+        print(f'{kind:14} ' + ' '.join(f'{s:g} dB {100*a:.1f}' for s, a in zip(snrs, res.accuracy)) + f'   {time.process_time() - start:.0f} s', flush=True)
+
+
 def main(args):
     if args.threads: torch.set_num_threads(args.threads)
     print(f'{os.cpu_count()} CPUs ({platform.machine()}), {torch.get_num_threads()} torch threads, '
           f'Python {platform.python_version()}, torch {torch.__version__}; {args.trials} frames of 128 symbols '
           'a modulation and SNR, more of shorter ones')
-    if args.run is None: bounds(args.lengths, args.sps, args.trials)
+    if args.store: store(args.frames, args.sps, args.out, args.small)
+    elif args.run is None: bounds(args.lengths, args.sps, args.trials)
     else: beside(args.run, args.sps, args.trials, args.length)
 
 
@@ -100,5 +125,9 @@ if __name__ == '__main__':
     p.add_argument('--trials', type=int, default=50, help='frames of 128 symbols of each modulation at each SNR')
     p.add_argument('--run', help='folder of a finished run of task=amc')
     p.add_argument('--length', type=int, help='samples of the signals of that run, where it saw images')
+    p.add_argument('--store', action='store_true', help='write the rows of the page')
+    p.add_argument('--frames', type=int, default=20, help='with --store: frames of each modulation at each SNR')
+    p.add_argument('--small', action='store_true', help='with --store: a toy')
+    p.add_argument('--out', default=str(Path(__file__).with_suffix('.json')), help='with --store: file of the rows')
     p.add_argument('--threads', type=int, default=0, help="torch threads; 0 is torch's own choice")
     main(p.parse_args())

@@ -125,11 +125,11 @@ def run_method(name, learn, stages, prior=None, **facts):
     return rec, stage['prior']
 
 
-def run_seed(data, seed, methods, done):
-    "Yield a row for every method that has none yet."
+def run_seed(data, seed, methods, done, make=None):
+    "Yield a row for every method that has none yet; `make` gives what a function of the name `data` here gives."
     todo = [m for m in methods if m not in done]
     after = {base: [m for m in todo if m in AFTER and AFTER[m][0] == base] for base in SCRATCH}
-    if todo: dls, net, settings, epochs = globals()[data](seed)
+    if todo: dls, net, settings, epochs = (make or globals()[data])(seed)
     for base in [m for m in SCRATCH if m in todo or after[m]]:
         own = dict(SCRATCH[base])
         kind, head, augment = own.pop('net', None), own.pop('head', 'linear'), own.pop('augment', None)
