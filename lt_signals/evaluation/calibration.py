@@ -181,7 +181,9 @@ def fit_temperature(
     least, most = 1/bounds[1], 1/bounds[0]
     if slope(most) <= 0: return float(bounds[0])
     if slope(least) >= 0: return float(bounds[1])
-    return 1/brentq(slope, least, most, xtol=1e-12)
+    t = 1/brentq(slope, least, most, xtol=1e-12)
+    del leads # scipy keeps `slope` in a circle, which only the garbage collector breaks
+    return t
 
 # %% ../../nbs/evaluation/03_calibration.ipynb #998e2aeb
 def logit_bins(
