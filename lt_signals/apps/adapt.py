@@ -24,7 +24,7 @@ class ExamplesConfig:
 
 @dataclass
 class AdaptConfig:
-    "What `lts_adapt` does."
+    "Options of `lts_adapt`, which teaches a finished run new classes."
     run:str = opt('', 'folder of a finished run; run= may be left out')
     data:ExamplesConfig = field(default_factory=ExamplesConfig)
     shots:Optional[int] = opt(None, 'examples of each class; null: all that are not held out', low=1)

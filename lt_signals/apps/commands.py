@@ -97,7 +97,7 @@ def wrap_help(
 
 # %% ../../nbs/apps/00_commands.ipynb #c310c670
 def one_line_warnings():
-    "Warnings in one line each."
+    "Print every warning on one line, without its place in the source."
     warnings.formatwarning = lambda message, *_, **__: f'warning: {" ".join(str(message).split())}\n'
 
 # %% ../../nbs/apps/00_commands.ipynb #6f2ea56e
@@ -136,7 +136,7 @@ class Command:
 def answer(self:Command,
     args:list, # Arguments
 ) -> int: # Exit code
-    "Help, version, or the work."
+    "Print the help or the version, or do what the command is for."
     if '--version' in args: print(f'{self.name} {__version__}')
     elif not {'-h', '--help'} & {*args}: return self.work(args)
     else:
@@ -148,7 +148,7 @@ def answer(self:Command,
 def work(self:Command,
     args:list, # Arguments
 ) -> int: # Exit code
-    "Read the fields, and run."
+    "Make the configuration from the arguments and run the command with it."
     one_line_warnings()
     try: cfg = self.parse(args)
     except LTSError as e: return self.complain(e, 2)
@@ -178,7 +178,7 @@ def complain(self:Command,
     error, # What went wrong: an exception, or a sentence
     code:int, # Exit code
 ) -> int: # `code`
-    "One line on standard error."
+    "Print an error on standard error, in one line."
     print(f'{self.name}: {error_text(error)}', file=sys.stderr)
     return code
 
@@ -186,7 +186,7 @@ def complain(self:Command,
 def after_stop(self:Command,
     args:list, # Arguments
 ) -> str: # A sentence
-    "What is said after Ctrl-C."
+    "The sentence that is printed when the user presses Ctrl-C."
     command = shlex.join([self.name, *args])
     return 'stopped' + (f'; {self.stopped.format(command=command)}' if self.stopped else '')
 

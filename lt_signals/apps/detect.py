@@ -27,7 +27,7 @@ class RecordingOptions:
 # %% ../../nbs/apps/03_detect.ipynb #9e245aa6
 @dataclass
 class DetectConfig(FinderOverrides, RecordingOptions):
-    "What `lts_detect` does."
+    "Options of `lts_detect`, which finds the signals in a recording."
     detector:Optional[str] = opt(None, 'folder of a run of task=detection, which scores each crop')
     min_score:Optional[float] = opt(None, "leave out lower scores; null: the detector's threshold",
                                     low=0, high=1)

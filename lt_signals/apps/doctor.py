@@ -19,7 +19,7 @@ from ..core.files import shared_data
 
 # %% ../../nbs/apps/02_doctor.ipynb #1a8e70b3
 class Check(NamedTuple):
-    "One line of the report."
+    "The result of one check of the installation."
     name:str # What was checked
     ok:bool # Whether it passed
     detail:str # What was seen, or the error
@@ -32,7 +32,7 @@ def diagnose(
     check, # Function without arguments: returns a detail, raises where something is wrong
     remedy:str='', # What to do where it fails
 ) -> Check: # The result; never raises
-    "Run one check."
+    "Run one check and note what it saw, or its error."
     start = time.perf_counter()
     try:
         with warnings.catch_warnings():
@@ -265,7 +265,7 @@ def run_doctor(
     show=None, # Called with each `Check` as soon as it is there
     full:bool=False, # Also try every entry of every registry, which takes a minute
 ) -> list: # `Check` objects
-    "Check the installation."
+    "Check the installation: packages, devices, reading, a training step, the registries."
     if device == 'auto': device = _auto_device()
     res = []
     for name,check,remedy in _checks(device, full):
@@ -278,14 +278,14 @@ def run_doctor(
 def format_check(
     c:Check, # What to show
 ) -> str: # One line, two where it failed
-    "A check as text."
+    "The result of a check as a line of text, with a remedy where it failed."
     line = f'{"ok  " if c.ok else "FAIL"} {c.name:28} {c.detail}'.rstrip()
     return line if c.ok else f'{line}\n     -> {c.remedy}'
 
 # %% ../../nbs/apps/02_doctor.ipynb #e09e0393
 @dataclass
 class DoctorConfig:
-    "What `lts_doctor` tries."
+    "Options of `lts_doctor`, which checks the installation."
     device:str = opt('auto', 'auto: the GPU where there is one, else the CPU; device= may be left out')
     full:bool = opt(False, 'also try everything that is chosen by name, forward and backward: a minute')
 

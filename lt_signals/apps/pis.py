@@ -34,7 +34,7 @@ class PerturbationOptions:
     def domain_of(self,
         x, # What the model sees, a tensor
     ): # The `Domain` of these samples
-        "What is removed."
+        "What parts of a sample are removed: pixels of an image, windows of a signal."
         from lt_signals.explain.domains import get_domain
         name = self.domain or ('pixels' if x.ndim == 4 else 'time')
         options = dict(impute=self.impute) if name == 'pixels' else dict(n=self.parts)
@@ -43,7 +43,7 @@ class PerturbationOptions:
 # %% ../../nbs/apps/09_pis.ipynb #4b67456c
 @dataclass
 class PISConfig(PerturbationOptions):
-    "What `lts_pis` measures."
+    "Options of `lts_pis`, which measures what the answers of a run rest on."
     run:str = opt('experiments/amc_latest', 'folder of a finished run; run= may be left out')
     out:Optional[str] = opt(None, 'folder of the results; null: results/pis of the run')
     curve:float = opt(10., 'steps of the curve from 0 to 100 percent; 0: no curve', low=0, high=100)

@@ -16,7 +16,7 @@ from ..synth.set_options import PlateSetOptions
 # %% ../../nbs/apps/08_plates.ipynb #28ab8024
 @dataclass
 class PlatesConfig(PlateSetOptions):
-    "What `lts_plates` writes."
+    "Options of `lts_plates`, which writes synthetic steel plates with defects."
     folder:str = opt('', 'folder to write; folder= may be left out')
     seed:int = opt(42, 'names the collection', low=0, high=2**32-1)
     quality:int = opt(90, 'of the JPEG files, 1 to 95', low=1, high=95)

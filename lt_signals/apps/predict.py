@@ -49,7 +49,7 @@ class BoxOptions(FinderOverrides):
 # %% ../../nbs/apps/12_predict.ipynb #a91f155b
 @dataclass
 class PredictConfig(BoxOptions, PredictOptions):
-    "What `lts_predict` does."
+    "Options of `lts_predict`, which writes a run's answers on files to a table."
     engine:str = opt('local', 'local: this process; ray: a cluster, by Ray Data', choices=['local', 'ray'])
     workers:Optional[int] = opt(None, 'processes of engine=ray; null: one for each processor', low=1)
     batch_size:int = opt(256, 'samples at a time', low=1)

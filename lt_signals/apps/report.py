@@ -15,7 +15,7 @@ from ..core.config import opt
 # %% ../../nbs/apps/17_report.ipynb #66b999cc
 @dataclass
 class ReportConfig:
-    "What `lts_report` shows."
+    "Options of `lts_report`, which writes a run as one HTML page."
     run:str = opt('', 'folder of a finished run; run= may be left out')
     out:Optional[str] = opt(None, 'file to write; null: report.html in the folder of the run')
     plugins:List[str] = opt([], 'own modules to import first: names, or .py files')

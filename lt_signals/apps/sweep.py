@@ -87,7 +87,7 @@ def _sweep(asked):
 class SweepCommand(Command):
     "The command, whose fields are those of runs and of a search."
     def parse(self, args):
-        "What is asked for, checked."
+        "Read the arguments of the command and check the search space they describe."
         from lt_signals.runs.sweep import check_space
         asked = read_sweep(args)
         check_space(asked.fields, asked.options)

@@ -19,7 +19,7 @@ from ..synth.set_options import channel_lines, emitter_lines, FrameSetOptions, m
 # %% ../../nbs/apps/06_synth.ipynb #b12ff48b
 @dataclass
 class SynthSetConfig(FrameSetOptions):
-    "What `lts_synth` writes."
+    "Options of `lts_synth`, which writes a set of synthetic signals."
     out:str = opt('', 'file, or folder for split_hdf5, to write; out= may be left out')
     layout:str = opt('rml2018', 'rml2018, rml2016 or split_hdf5; emitters: .h5, .npz, .npy or .mat')
     classes:Optional[List[str]] = opt(None, 'names with commas; null takes all of the layout')

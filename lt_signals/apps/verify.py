@@ -16,7 +16,7 @@ from ..core.errors import LTSError
 # %% ../../nbs/apps/14_verify.ipynb #b2059a75
 @dataclass
 class VerifyConfig:
-    "What `lts_verify` looks at."
+    "Options of `lts_verify`, which checks that a run's numbers follow from its files."
     folder:str = opt('', 'a run, or a folder of save_pretrained; folder= may be left out')
     quiet:bool = opt(False, 'only what fails, and how many hold')
     plugins:List[str] = opt([], 'own modules to import first: names, or .py files')

@@ -25,7 +25,7 @@ def brief(
     value, # Anything
     most:int=40, # Characters
 ) -> str: # Its `repr`, shortened
-    "A value for a message."
+    "A value as a short text for an error message."
     text = repr(value)
     return text if len(text) <= most else text[:most] + '…'
 
@@ -103,7 +103,7 @@ def parse_json(
     remedy:str=copy_again, # What the user can do
     field:str='', # Where in the file it was read
 ): # What it holds
-    "Read JSON, and check it."
+    "Read JSON and check that it has the expected structure."
     try: o = json.loads(raw.decode('utf-8-sig'), parse_constant=_no_constant)
     except UnicodeDecodeError: odd = 'is no UTF-8 text'
     except RecursionError: odd = 'is nested too deep'

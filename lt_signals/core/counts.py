@@ -69,7 +69,7 @@ def as_class_counts(
     class_counts, # Training samples per class, whole numbers of at least 0
     num_classes:int=None, # Expected number of classes, checked where given
 ) -> Tensor: # int64, shape (n_classes,)
-    "Checked class counts."
+    "Samples of each class as an integer tensor, after checking that they are counts."
     n = class_counts.detach().cpu() if isinstance(class_counts, Tensor) else class_counts
     n = np.asarray(n)
     if n.ndim != 1 or n.size == 0 or n.dtype.kind not in 'iuf':

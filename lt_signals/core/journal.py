@@ -36,7 +36,7 @@ def _plain(column, kind):
 def pack_table(
     table:pd.DataFrame, # Columns of numbers, truth values and text
 ) -> tuple: # ({column: kind}, bytes)
-    "A table as bytes."
+    "Turn a table into bytes, column by column."
     kinds = {str(k): _kind(table[k]) for k in table}
     columns = {k: _plain(table[k], kind) for k,kind in kinds.items()}
     return kinds, json.dumps(columns, separators=(',', ':')).encode()
@@ -45,7 +45,7 @@ def pack_table(
 def unpack_table(
     data:bytes, # From `pack_table`
 ) -> dict: # {column: list of values}
-    "The columns of a table."
+    "Turn bytes from `pack_table` into columns again."
     return json.loads(data)
 
 # %% ../../nbs/core/12_journal.ipynb #261e78fc
@@ -80,7 +80,7 @@ def as_table(
 def journal_place(
     path, # The file that is being made
 ) -> Path: # Hidden, beside it
-    "The folder of a journal."
+    "The folder where the journal of an unfinished file is kept."
     return Path(path).with_name(f'.{Path(path).name}.begun')
 
 # %% ../../nbs/core/12_journal.ipynb #825e7f7a
@@ -140,7 +140,7 @@ def pack_piece(
     problem:str='', # Why there is nothing more to find in it
     share:float=0., # Share of the item that is done with it, 0..1, where it is known
 ) -> bytes: # As `Journal.append` takes it; a worker on another machine may send it
-    "A piece of work as bytes."
+    "Turn one piece of finished work into bytes, for the journal."
     kinds,data = pack_table(pd.DataFrame() if table is None else table)
     rows = 0 if table is None else len(table)
     head = dict(item=item, last=last, rows=rows, kinds=kinds if rows else {}, said=list(said),
@@ -152,7 +152,7 @@ def pack_piece(
 def piece_head(
     piece:bytes, # From `pack_piece`
 ) -> dict: # item, last, rows, kinds, said, problem, share
-    "What a piece of work is."
+    "Read what a piece in the journal is about, without its table."
     return json.loads(piece[:piece.index(b'\n')])
 
 # %% ../../nbs/core/12_journal.ipynb #445da92a

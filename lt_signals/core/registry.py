@@ -79,7 +79,7 @@ def create(self:Registry,
     *args, # Passed on to the entry
     **kwargs, # Passed on to the entry
 ):
-    "Look `name` up and call it."
+    "Call the entry called `name` with these arguments: a model, a loss, …."
     return self[name](*args, **kwargs)
 
 # %% ../../nbs/core/01_registry.ipynb #8bbec0e4

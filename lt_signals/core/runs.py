@@ -71,6 +71,6 @@ def latest(cls:RunFolder,
     out_dir, # Folder of all runs
     name:str, # Name of the run
 ): # `RunFolder`, or None where there is no such run
-    "The newest run of a name."
+    "The newest run folder with this name."
     link = Path(out_dir)/f'{name}_latest'
     return cls(link.resolve()) if link.exists() else None

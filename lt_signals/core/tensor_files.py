@@ -38,7 +38,7 @@ def _add(h, o):
 def state_digest(
     state, # Tensors, numbers, texts, and lists and dicts of them
 ) -> str: # 64 hexadecimal digits
-    "The SHA-256 of a state."
+    "The SHA-256 of a state (tensors, numbers, nested containers)."
     h = hashlib.sha256()
     _add(h, state)
     return h.hexdigest()

@@ -35,7 +35,7 @@ class FrontEnd:
     def undo(self,
         z:Tensor, # Complex signals of mean power 1, shape (batch, time)
     ) -> Tensor: # Without leak and image
-        "Take leak and image out."
+        "Remove the carrier leak and the image that a receiver adds, from complex samples."
         z = z - self.leak
         return z - self.image*z.conj()
 

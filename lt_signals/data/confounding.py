@@ -90,7 +90,7 @@ class Confounding:
 
     @property
     def cramers_v(self) -> float:
-        "Cramér's V, 0 to 1."
+        "Cramér's V between column and class, from 0 (independent) to 1 (one tells the other)."
         return cramers_v(self.counts)
 
 # %% ../../nbs/data/16_confounding.ipynb #27eccfc3
@@ -127,7 +127,7 @@ def _names(classes, most=6):
 
 @patch(as_prop=True)
 def verdict(self:Confounding) -> str: # Sentences
-    "What it means."
+    "What the dependence of column and class means, in sentences."
     share = self.information/self.class_entropy if self.class_entropy else 0.
     said = [f'`{self.column}` tells {self.information:.2f} of {self.class_entropy:.2f} bits of the '
             f"class ({100*share:.0f} %; Cramér's V {self.cramers_v:.2f})"]

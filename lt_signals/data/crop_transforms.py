@@ -35,6 +35,7 @@ class ShiftCrop(ImageTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Shift each crop along time and frequency."
         for dim in (-2, -1):
             n = x.shape[dim]
             k = self.rand(x, -self.max_shift*n, self.max_shift*n).round().long()
@@ -55,6 +56,7 @@ class CropNoise(ImageTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Add noise to each crop."
         std = self.rand(x, self.low, self.high)[:, None, None, None]
         return x + std*self.randn(x, *x.shape[1:])
 
@@ -73,6 +75,7 @@ class SpecAugment(ImageTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Blank a band of time and of frequency in each crop."
         for dim in (-2, -1):
             n, at = x.shape[dim], torch.arange(x.shape[dim], device=x.device)
             for _ in range(self.n_masks):

@@ -36,7 +36,7 @@ from ..io.store import Store
 # %% ../../nbs/data/12_dataloaders.ipynb #50d3cb96
 @dataclass
 class SourceConfig:
-    "Where samples come from."
+    "Fields that say where samples come from: path, reader and its options."
     path:Optional[str] = opt(None, 'file, folder or table of paths for `open_signals`; null makes a synthetic set')
     format:Optional[str] = opt(None, 'name of a reader, where the file does not tell')
     options:Dict[str, Any] = opt({}, "further options of the reader, e.g. '{window: 1024}'")
@@ -48,7 +48,7 @@ class SourceConfig:
 # %% ../../nbs/data/12_dataloaders.ipynb #d66bc0a4
 @dataclass
 class LoaderConfig:
-    "How a store becomes loaders."
+    "Fields that say how a store is split and how its loaders draw and augment batches."
     batch_size:int = opt(64, 'signals a batch', low=1)
     val_ratio:float = opt(.15, 'share of the samples (or groups) for validation, 0 to 1', low=0, high=1)
     test_ratio:float = opt(.25, 'share for testing where `path_test` is null, 0 to 1', low=0, high=1)
@@ -83,7 +83,7 @@ def join_stores(
     train:SignalStore, # Signals to train and validate on
     test:SignalStore, # Signals of the same shape whose classes `train` knows, to test on
 ) -> SignalStore: # Its `meta['part']` is 'train' or 'test'
-    "One store of two, the second as the test part."
+    "Make one store of two, with the second one as its test part."
     if unknown := sorted(set(test.classes) - set(train.classes)):
         raise ConfigError('`data.path_test` has classes that `data.path` does not: '
                           + ', '.join(unknown[:5]))
@@ -237,7 +237,7 @@ class SignalDataLoaders(DataLoaders):
 
     @property
     def test(self):
-        "The third loader."
+        "The loader of the test part."
         return self.loaders[2]
 
     @property
@@ -248,13 +248,13 @@ class SignalDataLoaders(DataLoaders):
     def with_train(self,
         dl, # Another training loader
     ): # `SignalDataLoaders`; these stay as they are
-        "The same loaders with another one for training."
+        "A copy of these loaders with another one for training."
         new = copy(self)
         new.loaders = [dl, *self.loaders[1:]]
         return new
 
     def new_empty(self):
-        "The same loaders without data, for `Learner.export`."
+        "A copy of these loaders without data, for `Learner.export`."
         return SignalDataLoaders(*(dl.new(dl.dataset.new_empty()) for dl in self.loaders), path=self.path)
 
 # %% ../../nbs/data/12_dataloaders.ipynb #241e5bbx

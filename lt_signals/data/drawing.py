@@ -31,7 +31,7 @@ def draw_grid(
 def labels_text(
     labels, # Names of the classes of a sample, a `Category` or `MultiCategory` for each target
 ) -> str: # Text; 'none' where a sample may have several classes and has none
-    "Labels of a sample as text."
+    "The labels of a sample as text for a title."
     text = lambda y: (', '.join(y) or 'none') if isinstance(y, MultiCategory) else str(y)
     return ' '.join(map(text, labels))
 
@@ -43,7 +43,7 @@ def draw_samples(
     ctxs=None, # Axes to draw on; a new grid when None
     **kwargs, # Passed to `show` of the samples
 ):
-    "Draw samples on a grid."
+    "Draw samples on a grid: waveforms of signals, images as they are."
     axs = draw_grid(samples) if ctxs is None else ctxs
     for ax in axs[len(samples):]: ax.axis('off')
     for ax,x,t,c in zip(axs, samples, titles, colors or ['k']*len(samples)):

@@ -40,22 +40,26 @@ def _each(v): return v[:, None, None, None]
 # %% ../../nbs/data/07_image_transforms.ipynb #07b27f4b
 @transforms.register(kind='image', off=dict(p=0.))
 class HorizontalFlip(ImageTransform):
-    "Left becomes right"
+    "Mirror an image, left to right, with a given probability."
     def __init__(self,
         p:float=.5, # Probability that an image is changed
     ): super().__init__(p)
 
-    def apply(self, x): return x.flip(-1)
+    def apply(self, x):
+        "Reverse the columns."
+        return x.flip(-1)
 
 # %% ../../nbs/data/07_image_transforms.ipynb #a03f5f1a
 @transforms.register(kind='image', off=dict(p=0.))
 class VerticalFlip(ImageTransform):
-    "Top becomes bottom"
+    "Turn an image upside down, with a given probability."
     def __init__(self,
         p:float=.3, # Probability that an image is changed
     ): super().__init__(p)
 
-    def apply(self, x): return x.flip(-2)
+    def apply(self, x):
+        "Reverse the rows."
+        return x.flip(-2)
 
 # %% ../../nbs/data/07_image_transforms.ipynb #de174d90
 @transforms.register(kind='image', off=dict(p=0.))
@@ -70,6 +74,7 @@ class ImageRotation(ImageTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Rotate each image by an angle of its own."
         h, w = x.shape[-2:]
         turn = self.rand(x, -self.degrees, self.degrees).deg2rad()
         c, s, o = turn.cos(), turn.sin(), torch.zeros_like(turn)
@@ -100,6 +105,7 @@ class BrightnessContrast(ImageTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Scale brightness and contrast of each image."
         if self.brightness:
             x = (x*_each(self.rand(x, 1 - self.brightness, 1 + self.brightness))).clamp(0, 1)
         if not self.contrast: return x
@@ -126,6 +132,7 @@ class ColorJitter(ImageTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Change saturation and hue of each colour image; grey ones stay as they are."
         if x.shape[1] == 1: return x
         if self.saturation:
             x = _blend(x, _grey(x), self.rand(x, 1 - self.saturation, 1 + self.saturation))
@@ -151,6 +158,7 @@ class GaussianBlur(ImageTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Blur each image."
         r = self.kernel_size//2
         if r == 0: return x
         if r >= min(x.shape[-2:]):

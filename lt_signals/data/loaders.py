@@ -224,7 +224,7 @@ def real_counts(self:SignalDL) -> np.ndarray: # int64 (n_classes,)
 # %% ../../nbs/data/11_loaders.ipynb #9bd66458
 @patch
 def get_idxs(self:SignalDL) -> np.ndarray: # int64, positions in `self.indices`, in order
-    "What this pass will visit."
+    "Positions of the samples that the next pass will visit, in order."
     s = self.sampler
     if s is None: return np.arange(self.rank, len(self.dataset), self.world_size)
     if hasattr(s, 'set_epoch'): s.set_epoch(self.epoch) # ours, and torch's `DistributedSampler`
@@ -346,7 +346,7 @@ def new(self:SignalDL,
     process=None, # Passed by fastai; of no effect
     **kwargs, # Arguments of `SignalDL` that are to change
 ):
-    "A loader with other data or arguments; other data come in their own order."
+    "A data set of other samples of the same store, with the same targets."
     kw = dict(batch_tfms=list(self.after_batch.fs), **{k: getattr(self, k) for k in _kept})
     if dataset is not None or 'shuffle' in kwargs: kw['sampler'] = None
     items = self.dataset if dataset is None else self._items(dataset)
@@ -377,7 +377,7 @@ def resample(
     seed:int=42, # Seed of order and augmentation
     **options, # Options of the sampler: `alpha`, `alpha_start`, `alpha_end`
 ) -> SignalDL: # A loader like `dl`
-    "The same data, drawn another way."
+    "A loader of the same samples with another sampler."
     s = make_sampler(dl.labels, sampler, total_epochs=total_epochs, seed=seed, rank=dl.rank,
                      world_size=dl.world_size, **options)
     return dl.new(sampler=s, seed=seed)
@@ -391,7 +391,7 @@ def _flat(b, names):
 def decode(self:SignalDL,
     b, # Batch: samples, and labels or predictions of each target, which may be a dictionary
 ):
-    "A batch on the CPU, as fastai shows it."
+    "Replace class numbers by class names."
     return TfmdDL.decode(self, _flat(b, [t.name for t in self.targets]) if isinstance(b, (tuple, list)) else b)
 
 # %% ../../nbs/data/11_loaders.ipynb #1aad165z

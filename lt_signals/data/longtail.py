@@ -59,7 +59,7 @@ def count_labels(
     y:np.ndarray, # Checked labels
     n_classes:int, # Number of classes
 ) -> np.ndarray: # int64 (n_classes,)
-    "Samples of each class."
+    "Count the samples of each class."
     return class_counts_of(y, n_classes)
 
 # %% ../../nbs/data/00_longtail.ipynb #5326d877

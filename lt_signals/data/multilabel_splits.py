@@ -35,7 +35,7 @@ class StratifiedSplitter:
         labels, # Multi-hot, shape (n, n_classes)
         split_ratios=(.7, .15, .15), # Shares of train, valid and test; or 'stratified_70_15_15'
     ) -> Split: # Sorted indices of the three parts
-        "As `stratified_split`."
+        "Split by several labels, each class in the same proportions, as `stratified_split` does."
         return stratified_split(labels, _read_ratios(split_ratios), seed=self.random_state)
 
 # %% ../../nbs/data/02_multilabel_splits.ipynb #aec79de1

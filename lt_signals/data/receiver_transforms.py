@@ -40,6 +40,7 @@ class RandomReceiver(SignalTransform):
                     dc_q=.06*s*u[7]*rms, level_db=0*u[0])
 
     def apply(self, x):
+        "Let each signal be received by a receiver drawn for it."
         if self.strength == 0: return x
         turns = self.rand(x, -1, 1, 1)*self.max_offset*self.strength*torch.arange(x.shape[-1], device=x.device)
         z = torch.complex(x[:, 0], x[:, 1])*torch.polar(torch.ones_like(turns), 2*math.pi*turns)

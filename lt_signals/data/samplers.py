@@ -118,7 +118,7 @@ class ClassSampler(Sampler):
         return p/p.sum()
 
     def epoch_indices(self) -> np.ndarray: # int64, shape (len(self),)
-        "This rank's indices of the current epoch, in order."
+        "Indices that this process draws in the current epoch, in order."
         rng = seed_stream(self.seed, 'sampler', self.epoch)
         draws = _draw_epoch(self, rng)
         rng.shuffle(draws)

@@ -22,13 +22,13 @@ class OneLabel:
     def decode(self,
         y, # Class number of a sample
     ) -> Category: # Name of the class
-        "A label as text."
+        "The name of the class with this number."
         return Category(self.classes[int(y)] if y >= 0 else 'unlabelled')
 
     def pick(self,
         out, # Scores (b, n_classes), or class numbers (b,)
     ): # Class numbers, shape (b,)
-        "The predicted labels."
+        "The most probable class of each sample."
         return out.argmax(1) if out.ndim == 2 else out
 
     def unknown(self,
@@ -86,7 +86,7 @@ class ValueTarget(OneLabel):
 
     @property
     def classes(self):
-        "The values as text."
+        "The values that are predicted, as text."
         return [self.text(v) for v in self.values]
 
     def text(self,
@@ -179,11 +179,11 @@ class LabelsTarget:
     def decode(self,
         y, # Row of zeros and ones, shape (n_classes,)
     ) -> MultiCategory: # Names of the classes
-        "A label as names."
+        "The names of the classes that a vector of zeros and ones marks."
         return MultiCategory([c for c,v in zip(self.classes, y) if v > .5])
 
     def pick(self, out): # Probabilities or decisions, shape (b, n_classes)
-        "The predicted labels."
+        "The classes that are predicted: those with a probability above one half."
         return out > .5
 
 # %% ../../nbs/data/09_targets.ipynb #d23f966x

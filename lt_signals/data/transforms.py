@@ -124,6 +124,7 @@ class RandomTimeShift(SignalTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Shift each signal in time."
         m = self.max_shift
         k = torch.randint(-m, m+1, (len(x),), generator=self.generator, device=x.device)
         return _window(x, -k, x.shape[-1], self.circular)
@@ -145,6 +146,7 @@ class RandomCropOrPad(SignalTransform):
         return super().__call__(b, split_idx=split_idx, **kwargs)
 
     def apply(self, x):
+        "Cut each signal to the target length, or pad it with zeros."
         spare = x.shape[-1] - self.target_length
         where = torch.full((len(x),), .5, device=x.device) if self.centre else self.rand(x)
         start = (where*(abs(spare)+1)).floor().long().clamp_max(abs(spare))
@@ -164,6 +166,7 @@ class RandomAmplitude(SignalTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Multiply each signal by a gain."
         g = self.rand(x, self.low, self.high)
         return x*(10**(g/20) if self.db else g)[:, None, None]
 
@@ -179,6 +182,7 @@ class PerSampleNormalize(SignalTransform):
         super().__init__()
 
     def apply(self, x):
+        "Give each signal mean 0 and standard deviation 1."
         std,mean = torch.std_mean(x, (1, 2), correction=0, keepdim=True)
         return (x-mean)/(std+self.eps)
 
@@ -195,6 +199,7 @@ class RandomGaussianNoise(SignalTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Add noise with a standard deviation drawn for each signal."
         return x + self.rand(x, self.low, self.high)[:, None, None]*self.randn(x, *x.shape[1:])
 
 # %% ../../nbs/data/06_transforms.ipynb #a0afcbax
@@ -210,6 +215,7 @@ class RandomNoiseSNR(SignalTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Add noise at an SNR drawn for each signal."
         fixed = torch.full_like(x[:, 0, 0], self.low)
         snr = self.rand(x, self.low, self.high) if self.high > self.low else fixed
         std = x.square().mean((1, 2)).sqrt()*10**(-snr/20)
@@ -236,6 +242,7 @@ class CarrierOffset(SignalTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Shift each signal in frequency."
         f = self.rand(x, -self.max_offset, self.max_offset)
         turns = f[:, None]*torch.arange(x.shape[-1], device=x.device)
         return _rotate(x, 2*math.pi*turns.frac())
@@ -252,7 +259,9 @@ class PhaseRotation(SignalTransform):
         check_least('max_phase', max_phase, 0)
         super().__init__(p)
 
-    def apply(self, x): return _rotate(x, self.rand(x, -self.max_phase, self.max_phase)[:, None])
+    def apply(self, x):
+        "Rotate the phase of each signal."
+        return _rotate(x, self.rand(x, -self.max_phase, self.max_phase)[:, None])
 
 # %% ../../nbs/data/06_transforms.ipynb #ad07d9c9
 @transforms.register(off=dict(p=0.))
@@ -264,7 +273,9 @@ class IQSwap(SignalTransform):
         store_attr()
         super().__init__(p)
 
-    def apply(self, x): return x.flip(1)
+    def apply(self, x):
+        "Exchange I and Q, which mirrors the spectrum."
+        return x.flip(1)
 
 # %% ../../nbs/data/06_transforms.ipynb #27380bce
 @transforms.register(source='Wiener phase noise; Demir et al. 2000, doi:10.1109/81.847872',
@@ -280,6 +291,7 @@ class PhaseNoise(SignalTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Add the phase noise of an oscillator to each signal."
         step = (2*math.pi*self.rand(x, 0, self.max_linewidth)).sqrt() # Radians, for one sample
         return _rotate(x, (step[:, None]*self.randn(x, x.shape[-1])).cumsum(-1))
 
@@ -299,6 +311,7 @@ class IQImbalance(SignalTransform):
         super().__init__(p)
 
     def apply(self, x):
+        "Give I and Q different gains and an angle that is not 90°."
         gain,phase = (self.rand(x, -m, m)[:, None] for m in (self.max_gain_db, self.max_phase_deg))
         y = iq_imbalance(torch.complex(x[:, 0], x[:, 1]), gain, phase)
         return torch.stack([y.real, y.imag], 1)
@@ -330,6 +343,7 @@ class Fading(SignalTransform):
         return h
 
     def apply(self, x):
+        "Filter each signal with the taps of a fading channel."
         h,n = self.taps(x),x.shape[-1]
         z = F.pad(torch.complex(x[:, 0], x[:, 1]), (self.n_taps-1, 0))
         y = sum(h[:, k, None]*z[:, self.n_taps-1-k:self.n_taps-1-k+n] for k in range(self.n_taps))

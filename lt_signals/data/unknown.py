@@ -65,7 +65,7 @@ def choose_unknown(
 # %% ../../nbs/data/04_unknown.ipynb #81587e6b
 @dataclass
 class OpenSplit:
-    "A store divided by classes."
+    "A store divided into known classes, to train on, and unknown ones, to be rejected."
     known:Store # Samples of the known classes, numbered anew
     unknown:Store # Samples of the unknown ones, for testing alone; label -1
     names:np.ndarray # Class of each unknown sample, str, shape (n,)
@@ -73,7 +73,7 @@ class OpenSplit:
 
     @property
     def openness(self):
-        "Of a test with all of them."
+        "Openness of a test with all unknown classes, from 0 (none) to 1."
         return openness(self.known.n_classes, len(self.classes))
 
     def first(self,
@@ -83,7 +83,7 @@ class OpenSplit:
         return np.isin(self.names, self.classes[:n])
 
     def facts(self) -> dict: # JSON-able
-        "For the record."
+        "What a run records about the division into known and unknown classes."
         return dict(known=list(self.known.classes), unknown=list(self.classes),
                     n_unknown_signals=len(self.unknown), openness=self.openness)
 

@@ -45,7 +45,7 @@ def _geometric_mean(x):
 def as_array(
     x, # A tensor on any device, an array or a list; `ProbBlocks` stay what they are
 ) -> np.ndarray: # The same values
-    "`x` as a numpy array."
+    "Turn a tensor or list into a numpy array; blocks of probabilities stay as they are."
     if isinstance(x, ProbBlocks): return x
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
@@ -63,7 +63,7 @@ class Ranks(NamedTuple):
         ordered, # Scores of all samples, rising, shape (n,)
         positives, # Those of the positive ones, which are among them, shape (n_pos,)
     ):
-        "The ranks of `positives`."
+        "Rank `positives` among `ordered` scores, ties included."
         p = np.sort(positives)
         return cls(len(ordered), *(np.searchsorted(x, p, side) for x in (ordered, p)
                                    for side in ('left', 'right')))

@@ -76,7 +76,7 @@ def write_means(
     path, # File to make or replace, `.safetensors`
     m:ClassMeans, # What is written
 ):
-    "Write class means."
+    "Write the mean feature of each class to a file."
     write_tensors(path, dict(means=m.means, spread=m.spread, counts=m.counts), 'means',
                   dict(classes=list(map(str, m.classes))))
 

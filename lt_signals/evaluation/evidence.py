@@ -75,7 +75,7 @@ def reference_evidence(
     dls, # Its `DataLoaders`
     most:int=20_000, # Signals at most, spread evenly over the classes
 ) -> Evidence: # Of training signals, without augmentation
-    "What scores are fitted to."
+    "Logits and features of training signals, to which open-set scores are fitted."
     real = np.flatnonzero(dls.train.indices < len(dls.store)) # generated ones come after them
     at = real[spread_samples(dls.train.labels[real], min(most, len(real)))]
     return collect_evidence(learn, dls.valid.new(dls.store.subset(dls.train.indices[at])))
@@ -152,7 +152,7 @@ def create_open_score(
     name, # A name of `open_scores`, or an `OpenScore`, which is returned as it is
     **options, # Further arguments of the score
 ) -> OpenScore: # Not yet fitted
-    "Make a score by name."
+    "Make an open-set score by its name in the registry `open_scores`."
     if isinstance(name, OpenScore): return name
     make = open_scores[name]
     try: signature(make).bind(**options)

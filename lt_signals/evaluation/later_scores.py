@@ -35,7 +35,7 @@ class GENScore(OpenScore):
     def score(self,
         seen:Evidence, # Of any signals
     ) -> Tensor: # Shape (n,)
-        "As pytorch-ood computes it: a mean, where the paper has a sum."
+        "Generalised entropy of the largest probabilities, a mean (in the paper a sum)."
         return GEN.score(seen.logits, self.gamma, self.classes)
 
 # %% ../../nbs/evaluation/26_later_scores.ipynb #0bc838fe
@@ -105,6 +105,7 @@ class NNGuideScore(FeatureScore):
         self.k = k
 
     def detector(self, known):
+        "The detector of pytorch-ood, with the head of the network."
         if len(known) < self.k:
             raise LTSError(f'`k` ({self.k}) exceeds the {len(known)} training signals')
         return NNGuide(None, lambda f: known.head(f.to(known.device)).cpu(), self.k)
@@ -114,6 +115,7 @@ class NNGuideScore(FeatureScore):
 class FDBDScore(FeatureScore):
     "Less the mean distance to the borders of the other classes"
     def detector(self, known):
+        "The detector of pytorch-ood, with the head of the network."
         weight, bias = affine_head(known.head, known.features.shape[1], known.device)
         linear = nn.Linear(*weight.T.shape)
         linear.weight.data, linear.bias.data = weight, bias

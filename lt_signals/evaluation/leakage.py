@@ -73,7 +73,7 @@ class LeakCheck:
 
     @property
     def verdict(self) -> str:
-        "What it means, in a sentence."
+        "Whether the transmitted bits give the class away, in a sentence."
         if not self.n_bits: return 'no leak: the samples hold no bits that differ'
         said = (f'the bits alone name the class of {100*self.accuracy:.1f} % ({100*self.low:.1f} to '
                 f'{100*self.high:.1f}) of {self.n:,} signals, chance is {100*self.chance:.1f} %')

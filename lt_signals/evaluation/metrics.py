@@ -144,7 +144,7 @@ class TallyMetric(Metric):
         raise NotImplementedError
 
     def reset(self):
-        "Forget all samples."
+        "Forget all samples counted so far."
         self.tally = None
 
     def accumulate(self, learn):
@@ -173,7 +173,7 @@ class MacroRecall(TallyMetric):
         recall, # Recall of each class, shape (n_classes,)
         f1, # F1 of each class, shape (n_classes,)
     ) -> float: # From 0 to 1
-        "The mean recall."
+        "The mean of the recalls of all classes."
         return _mean(recall)
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #638a7eby
@@ -184,7 +184,7 @@ class MacroF1(TallyMetric):
         recall, # Recall of each class, shape (n_classes,)
         f1, # F1 of each class, shape (n_classes,)
     ) -> float: # From 0 to 1
-        "The mean F1."
+        "The mean of the F1 scores of all classes."
         return _mean(f1)
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #5290081a
@@ -209,7 +209,7 @@ class GroupRecall(TallyMetric):
 
     @property
     def name(self):
-        "Column in the training log."
+        "The heading of this metric's column in the training log."
         return f'{self.group}_recall'
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #2db1cad2

@@ -21,11 +21,11 @@ class LabelMetric(Metric):
         support, # Positives, (n_classes, 1)
         predicted, # All images whose probability reaches it, (n_classes, bins)
     ) -> float:
-        "The value of the metric."
+        "Compute the metric from counts by class and threshold."
         raise NotImplementedError
 
     def reset(self):
-        "Forget all images."
+        "Forget all images counted so far."
         self.tally = None
 
     def accumulate(self, learn):
@@ -60,7 +60,7 @@ class MacroLabelF1(LabelMetric):
         support, # Positives, shape (n_classes, 1)
         predicted, # All images from each bin up, shape (n_classes, bins)
     ) -> float: # From 0 to 1
-        "The mean over the classes."
+        "The mean of the classes' F1 at probability one half."
         return _f1(hits, support, predicted)[:, self.bins//2].mean()
 
 # %% ../../nbs/evaluation/08_multilabel_metrics.ipynb #f4b1b95x
@@ -71,7 +71,7 @@ class BestLabelF1(LabelMetric):
         support, # Positives, shape (n_classes, 1)
         predicted, # All images from each bin up, shape (n_classes, bins)
     ) -> float: # From 0 to 1
-        "The mean over the classes."
+        "The mean of the classes' F1, each at its best threshold."
         return _f1(hits, support, predicted).max(1).mean()
 
 # %% ../../nbs/evaluation/08_multilabel_metrics.ipynb #f4b1b95y
@@ -82,6 +82,6 @@ class MeanAP(LabelMetric):
         support, # Positives, shape (n_classes, 1)
         predicted, # All images from each bin up, shape (n_classes, bins)
     ) -> float: # From 0 to 1
-        "The mean over the classes."
+        "The mean of the classes' average precision."
         found = -np.diff(hits, append=0)
         return ((found*hits/np.maximum(predicted, 1)).sum(1)/support[:, 0]).mean()

@@ -63,7 +63,7 @@ class AMCAnalyzer(Analyzer):
 
     @property
     def band_names(self) -> list: # One more than `bands`
-        "Bands in words."
+        "The bands of SNR as texts, such as '0 to 10 dB'."
         cuts = [decibels(e) for e in self.edges]
         if not cuts: return ['all SNRs']
         between = [f'{a} to below {b} dB' for a,b in zip(cuts, cuts[1:])]

@@ -32,11 +32,11 @@ class TaskMetric(Metric):
         pred:dict, # Task → logits
         targ:dict, # Task → class numbers
     ) -> Tensor: # Shape (batch,)
-        "The score of each signal."
+        "The score of each signal of a batch."
         raise NotImplementedError
 
     def reset(self):
-        "Forget all signals."
+        "Forget all signals counted so far."
         self.total = None
 
     def accumulate(self, learn):
@@ -95,7 +95,7 @@ class SNRError(TaskMetric):
         pred:dict, # Task → logits, shape (batch, n_classes)
         targ:dict, # Task → class numbers, shape (batch,)
     ) -> Tensor: # Shape (batch,)
-        "Distance in dB."
+        "The distance of the predicted SNR from the true one, dB."
         snr = self.snr_values = self.snr_values.to(targ['snr'].device)
         return (snr[pred['snr'].argmax(-1)] - snr[targ['snr']]).abs()
 
@@ -114,7 +114,7 @@ class TaskLoss(TaskMetric):
 
     @property
     def name(self):
-        "Column in the training log."
+        "The heading of this metric's column in the training log."
         return f'{self.task}_loss'
 
 # %% ../../nbs/evaluation/06_multitask_metrics.ipynb #72ee09dx
@@ -126,11 +126,11 @@ class TaskWeight(Metric):
         self.task = task
 
     def reset(self):
-        "Nothing is known yet."
+        "Forget the loss of the epoch before."
         self.loss = None
 
     def accumulate(self, learn):
-        "Remember whom to ask."
+        "Remember the loss whose weights the log will show."
         self.loss = learn.loss_func
 
     @property
@@ -140,7 +140,7 @@ class TaskWeight(Metric):
 
     @property
     def name(self):
-        "Column in the training log."
+        "The heading of this metric's column in the training log."
         return f'{self.task}_weight'
 
 # %% ../../nbs/evaluation/06_multitask_metrics.ipynb #3b61296e

@@ -117,7 +117,7 @@ def fit_no_signal(
 def save(self:NoSignal,
     path, # File, `.safetensors`
 ):
-    "Write the rule, atomically."
+    "Write the rule to a file, whole or not at all."
     facts = dict(bias=self.bias, report=self.report)
     write_tensors(path, dict(weight=self.weight), 'no_signal', facts)
 
@@ -125,7 +125,7 @@ def save(self:NoSignal,
 def load(cls:NoSignal,
     path, # File that `save` wrote
 ): # `NoSignal`
-    "Read a rule."
+    "Read a rule that `save` has written."
     again = 'train again.'
     data, facts = read_tensors(path, 'no_signal', {'bias': float, 'report': dict}, again)
     if 'weight' not in data: raise SignalFileError(path, 'is missing.', field='weight', remedy=again)

@@ -45,7 +45,7 @@ class MaxSoftmaxScore(LogitScore):
 # %% ../../nbs/evaluation/11_openscores.ipynb #6aa129ey
 @open_scores.register('max_logit', source='arXiv:1911.11132')
 class MaxLogitScore(LogitScore):
-    "Less the largest logit"
+    "Minus the largest logit: small logits speak for an unknown class"
     detector = MaxLogit
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #6aa129ez
@@ -79,7 +79,7 @@ class OpenMaxScore(OpenScore):
     def score(self,
         seen:Evidence, # Of any signals
     ) -> Tensor: # Shape (n,)
-        "Probability of 'unknown'."
+        "The probability that OpenMax gives to an unknown class."
         return self.detector.predict_logits(seen.logits.double())
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #ed3d553x
@@ -107,7 +107,7 @@ class FeatureScore(OpenScore):
         known:Evidence, # Of training signals, some of every class
         valid:Evidence=None, # Not used
     ):
-        "Fit the detector."
+        "Fit the detector to features of known classes."
         y = all_classes(known)
         self.fitted['detector'] = self.detector(known).fit_features(known.features, y)
         return self
@@ -122,13 +122,17 @@ class FeatureScore(OpenScore):
 @open_scores.register('mahalanobis', source='arXiv:1807.03888')
 class MahalanobisScore(FeatureScore):
     "Distance to the nearest class mean, under one covariance of all classes"
-    def detector(self, known): return Mahalanobis(None)
+    def detector(self, known):
+        "The detector of pytorch-ood for one covariance."
+        return Mahalanobis(None)
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #19a6df3y
 @open_scores.register('relative_mahalanobis', source='arXiv:2106.09022')
 class RelativeMahalanobisScore(FeatureScore):
-    "The same, less the distance to the mean of all signals"
-    def detector(self, known): return RMD(None)
+    "Mahalanobis distance to the nearest class, minus that to all training signals together"
+    def detector(self, known):
+        "The detector of pytorch-ood for relative distances."
+        return RMD(None)
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #ebd35dd5
 @open_scores.register('knn', source='arXiv:2204.06507')
@@ -142,6 +146,7 @@ class KNNScore(FeatureScore):
         self.k,self.normalize = k,normalize
 
     def detector(self, known):
+        "The detector of pytorch-ood for `k` neighbours; it needs as many signals."
         if len(known) < self.k:
             raise LTSError(f'`k` ({self.k}) exceeds the {len(known)} training signals')
         return KNN(None, k=self.k, normalize=self.normalize)
@@ -161,7 +166,7 @@ class PrototypeScore(OpenScore):
         known:Evidence, # Of training signals
         valid:Evidence=None, # Not used
     ):
-        "Mean of each class."
+        "Find the mean feature of each known class."
         f, y = self._plain(known.features), all_classes(known)
         total = f.new_zeros(known.logits.shape[1], f.shape[1]).index_add_(0, y, f)
         self.fitted['mean'] = self._plain(total/y.bincount()[:, None])
@@ -170,7 +175,7 @@ class PrototypeScore(OpenScore):
     def distances(self,
         seen:Evidence, # Of any signals
     ) -> Tensor: # Shape (n, n_classes)
-        "To the mean of each class."
+        "Distances of features to the mean of each class."
         return torch.cdist(self._plain(seen.features), self.fitted['mean'])
 
     def score(self,
@@ -255,6 +260,7 @@ class ViMScore(FeatureScore):
         self.dims = dims
 
     def detector(self, known):
+        "The detector of pytorch-ood, with the dimensions of the principal space."
         n = known.features.shape[1]
         dims = min(known.logits.shape[1], n//2) if self.dims is None else self.dims
         if not 0 < dims < n: raise LTSError(f'`dims` ({dims}) must be from 1 to {n-1}')
@@ -275,7 +281,7 @@ class ReActScore(OpenScore):
         known:Evidence, # Of training signals
         valid:Evidence=None, # Not used
     ):
-        "Find the value to clip at."
+        "Find the value at which features are clipped."
         head = lambda f: known.head(f.to(known.device)).cpu()
         detector = ReAct(lambda f: f, head, percentile=self.quantile)
         self.fitted['detector'] = detector.fit_feature_maps(known.features, known.labels)
@@ -284,7 +290,7 @@ class ReActScore(OpenScore):
     def score(self,
         seen:Evidence, # Of any signals
     ) -> Tensor: # Shape (n,)
-        "Energy after clipping."
+        "The energy score of clipped features."
         return self.fitted['detector'].predict(seen.features)
 
 # %% ../../nbs/evaluation/11_openscores.ipynb #40d5b921
@@ -330,7 +336,7 @@ class EnsembleScore(OpenScore):
     def score(self,
         seen:Evidence, # Of any signals
     ) -> Tensor: # Shape (n,)
-        "Mean over the members."
+        "The mean of several scores, each scaled by its values on known signals."
         if 'usual' not in self.fitted: raise LTSError("score 'ensemble' needs `valid` in `fit`")
         s, usual = self._members(seen), self.fitted['usual']
         if self.how == 'z': return ((s - usual.mean(0))/usual.std(0).clamp_min(1e-12)).mean(1)

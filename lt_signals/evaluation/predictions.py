@@ -47,7 +47,7 @@ class Predictions(NamedTuple):
 
     @property
     def nbytes(self):
-        "Bytes of the logits."
+        "Memory that the logits take, bytes."
         return sum(z.nbytes for z in (self.logits.values() if isinstance(self.logits, Mapping)
                                       else [self.logits]))
 
@@ -83,14 +83,14 @@ def row_slices(
     shape, # (n, n_classes)
     most:int=2**20, # Numbers in a block
 ) -> list: # Slices of the rows
-    "Blocks of whole rows."
+    "Divide a large array into blocks of whole rows."
     return _slices(shape[0], max(1, most//max(1, shape[1])))
 
 def column_slices(
     shape, # (n, n_classes)
     most:int=2**20, # Numbers in a block
 ) -> list: # Slices of the columns
-    "Blocks of whole columns."
+    "Divide a large array into blocks of whole columns."
     return _slices(shape[1], max(1, most//max(1, shape[0])))
 
 # %% ../../nbs/evaluation/00_predictions.ipynb #0fd9d881
@@ -268,7 +268,7 @@ def predict_features(
 
 # %% ../../nbs/evaluation/00_predictions.ipynb #e3533fa6
 class Votes(NamedTuple):
-    "One distribution per group of samples."
+    "Class probabilities of groups of samples, such as the windows of a recording."
     probs: Tensor # float32, shape (n_groups, n_classes), rows sum to 1
     groups: np.ndarray # Sorted group names, shape (n_groups,)
 

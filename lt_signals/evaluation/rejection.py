@@ -246,7 +246,7 @@ def load(cls:Rejector,
     path, # File that `save` wrote
     model:nn.Module, # The network it was fitted to
 ): # `Rejector`, ready to predict; `classes` has the names of the known classes
-    "Read a rejector."
+    "Read a rejector that `save` has written."
     facts, data = _read(path)
     part = lambda name: {k.partition('.')[2]: v for k,v in data.items() if k.startswith(name)}
     usual = Usual(*(data[k] for k in ('shift', 'mean', 'std')), part('known.'),
@@ -333,7 +333,7 @@ def evaluate_rejection(
     seen:dict=None, # From `rejection_scores`, where they have been computed already
     **rule, # How classes are grouped, as for `class_groups`
 ) -> dict: # JSON-able: `open_set_analysis`, 'score', 'expected', 'recordings', 'curves', …
-    "All measures of a rejector."
+    "Compute all measures of a rejector on known and unknown signals."
     seen = seen or rejection_scores(rejector, test, unknown)
     s, p, y = seen['scores'], seen['nearest'], seen['labels']
     at = open_set_analysis(s, y, p, rejector.threshold, class_counts, **rule)

@@ -47,7 +47,7 @@ def mean_interval(
     overlap:float=0., # Test samples per training sample, where the values are folds of one set
     seed:int=0, # Of the bootstrap
 ) -> Mean: # Without an interval where there is one value
-    "Mean with its interval."
+    "The mean of repeated runs with a confidence interval."
     if how not in ('t', 'bootstrap'): raise LTSError(f"`how` ({how!r}) must be 't' or 'bootstrap'")
     x = np.asarray(values, float)
     x, nan = x[~np.isnan(x)], float('nan')

@@ -30,7 +30,7 @@ class Domain:
     def score(self,
         x:Tensor, # Signals
     ) -> Tensor: # Intensity or power of each element, shape (batch, n)
-        "How large the elements are."
+        "How large each element of a sample is, the order in which elements are removed."
         raise NotImplementedError
 
     def valid(self,
@@ -97,11 +97,11 @@ class Pixels(Domain):
 
     @property
     def suffix(self):
-        "The name of the imputation."
+        "The name of the imputation that replaces removed pixels."
         return self.impute
 
     def score(self, x):
-        "Mean over the channels."
+        "The intensity of each pixel, as a mean over the channels."
         return x.mean(1).flatten(1)
 
     def valid(self, x):
@@ -155,7 +155,7 @@ class TimeWindows(_Parts):
     suffix = 'time'
 
     def score(self, x):
-        "Mean power of each window."
+        "The mean power of each time window."
         return self._mean(x.float().square().sum(1))
 
     def remove(self, x, mask, seed=0, ids=None): # As for `Domain.remove`
@@ -175,7 +175,7 @@ class FrequencyBands(_Parts):
     suffix = 'bands'
 
     def score(self, x):
-        "Mean power in each band."
+        "The mean power in each frequency band."
         return self._mean(_spectrum(x).abs().square())
 
     def valid(self, x):

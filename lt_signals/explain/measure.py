@@ -66,7 +66,7 @@ class Probe:
 
     @property
     def conditions(self) -> list: # (order, percent)
-        "All perturbations."
+        "All perturbations that are measured: each order with each share removed."
         return [(o, p) for o in self.orders for p in self.percent]
 
 # %% ../../nbs/explain/06_measure.ipynb #00e4ae4d

@@ -94,7 +94,7 @@ def redraw(
     share:float=1., # Of its layers, counted from the output, 0 to 1; 1 is an untrained network
     seed:int=0, # Names the new weights
 ) -> nn.Module: # A copy, in the mode and on the device of `model`
-    "The same network with new weights in its last layers (cascading randomisation)."
+    "Copy a network with new weights in its last layers (cascading randomisation)."
     if not 0 <= share <= 1: raise LTSError(f'`share` ({share}) must be from 0 to 1')
     device = next(model.parameters()).device
     new = deepcopy(model).cpu()

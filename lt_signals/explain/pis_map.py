@@ -56,7 +56,7 @@ class GridProbe(Probe):
 
     @property
     def conditions(self):
-        "One cell after the other, row by row."
+        "All perturbations that are measured: each cell of the grid, row by row."
         return [('cell', i) for i in range(self.cells**2)]
 
     def masks(self,
@@ -64,7 +64,7 @@ class GridProbe(Probe):
         domain:Domain, # What its elements are
         ids:Tensor, # Number of each sample, int64 (batch,); not used
     ): # Iterator over a mask (batch, n) for each of the cells
-        "The pixels of each cell."
+        "The pixels of each cell of the grid."
         y,z = (torch.arange(n, device=x.device)*self.cells//n for n in x.shape[2:])
         cell = (self.cells*y[:, None] + z).flatten()
         valid = domain.valid(x)
@@ -79,7 +79,7 @@ def pis_map(
     tasks=None, # Names of the targets, as for `Probe.measure`
     n_boot:int=1000, # Bootstrap samples
 ) -> dict: # Task → `PISMap`
-    "PIS of the cells of a grid."
+    "Measure how much accuracy rests on each cell of a grid over the image."
     res = GridProbe(model, cells, domain).measure(dl, tasks)
     names = ('pis_actual', 'pis_actual_low', 'pis_actual_high', 'drop', 'f_actual')
     return {task: PISMap(*(t[k].to_numpy(float).reshape(cells, cells) for k in names))

@@ -43,7 +43,7 @@ orders = Registry('order')
 def largest_first(
     score:Tensor, # Score of each element, float32 (k,)
 ) -> Tensor: # What goes first has the smallest value, float32 (k,)
-    "Largest score first"
+    "Remove the elements with the largest scores first"
     return -score
 
 # %% ../../nbs/explain/00_ranking.ipynb #94319821
@@ -51,7 +51,7 @@ def largest_first(
 def smallest_first(
     score:Tensor, # Score of each element, float32 (k,)
 ) -> Tensor: # What goes first has the smallest value, float32 (k,)
-    "Smallest score first"
+    "Remove the elements with the smallest scores first"
     return score
 
 # %% ../../nbs/explain/00_ranking.ipynb #18a5f197

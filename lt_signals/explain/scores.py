@@ -41,7 +41,7 @@ class PIS:
 
     @property
     def orders(self):
-        "Names of the orders."
+        "Names of the orders of removal that were measured."
         return list(dict.fromkeys(o for o,_ in self.conditions))
 
     def __len__(self): return len(self.valid)
@@ -74,7 +74,7 @@ def one_task(self:PIS,
 def groups(self:PIS,
     by=None, # Column of `facts`, or a list of columns; None: all samples as one group
 ) -> dict: # Values of the columns (a tuple) → samples, int64 (k,)
-    "Samples by what they are."
+    "Group the samples by columns such as SNR or class."
     if by is None: return {(): np.arange(len(self))}
     by = [by] if isinstance(by, str) else list(by)
     if bad := [k for k in by if k not in self.facts]:

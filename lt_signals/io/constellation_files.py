@@ -136,13 +136,13 @@ class PngImages:
         if np.char.isdigit(stems).all(): self.meta['index'] = stems.astype(np.int64)
 
     def file(self, i) -> Path:
-        "The file of image `i`."
+        "The path of image `i`."
         return self.path/self.folders[self.folder[i]]/os.fsdecode(self.files[i])
 
     def read(self,
         rows, # Images, int64 (k,)
     ) -> np.ndarray: # float32 (k, 1, h, w), 0 to 1
-        "Decode images."
+        "Read and decode the images with these numbers."
         out = np.empty((len(rows), *self.shape), np.float32)
         for image,i in zip(out, rows): image[0] = _decode_png(self.file(i), self.shape[1:])
         return out

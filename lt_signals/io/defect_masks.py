@@ -62,7 +62,7 @@ def parse_runs(
     size, # (height, width) of the image; None: not known
     bad, # Function (row, problem) that raises
 ) -> tuple: # Row, start (from 0) and length of each run, int64
-    "Runs of many rows, checked."
+    "Read run-lengths of many masks and check that they lie in the image."
     rows = [_numbers(t, i, bad) for i,t in enumerate(texts)]
     row = np.repeat(np.arange(len(rows)), [len(r)//2 for r in rows])
     start,length = np.concatenate([*rows, np.empty(0, np.int64)]).reshape(-1, 2).T
@@ -137,7 +137,7 @@ class MaskRuns:
     def take(self,
         images, # Images, int (k,)
     ) -> np.ndarray: # bool (k, n_classes, height, width)
-        "Masks of some images."
+        "Draw the masks of some images."
         c,images = self.n_classes,np.asarray(images)
         a,b = (np.searchsorted(self.mask, (images + i)*c) for i in (0, 1))
         run = np.concatenate([np.arange(*o) for o in zip(a, b)] or [np.empty(0, int)])
@@ -151,7 +151,7 @@ class MaskRuns:
         image:int, # Image
         k:int, # Class
     ) -> str: # 'start length start length …'; '' for an empty mask
-        "Run-lengths of one mask."
+        "One mask as text, in run-lengths."
         run = slice(*np.searchsorted(self.mask, image*self.n_classes + k + np.arange(2)))
         return runs_to_text(self.start[run], self.length[run])
 
@@ -167,7 +167,7 @@ class BitmapMasks:
     def take(self,
         images, # Images, int (k,)
     ) -> np.ndarray: # bool (k, n_classes, height, width)
-        "Masks of some images."
+        "Draw the masks of some images."
         out = np.zeros((len(images), len(self.classes), *self.size), bool)
         remedy = 'annotate with bitmaps, inside the image.'
         for masks,i in zip(out, images):

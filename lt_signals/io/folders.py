@@ -123,7 +123,7 @@ def read_text_table(
     file, # Text file: csv with commas, semicolons, tabs or bars, in UTF-8, UTF-16 or cp1252
     header=0, # Row of the column names; None where there is none
 ) -> pd.DataFrame: # Text; missing where a cell is empty
-    "A table as text."
+    "Read a table (CSV, TSV, …) with every cell as text."
     try:
         text = _decode(Path(file).read_bytes())
         sep = find_separator(text.lstrip().partition('\n')[0])

@@ -46,7 +46,7 @@ def read_images(
     paths, # Image files
     channels:int=1, # 1: grey, 3: colour
 ) -> list: # float32 tensors (channels, height, width), 0 to 1
-    "Images of 8 bits a channel."
+    "Read image files with 8 bits a channel."
     res = []
     for p in paths:
         with file_errors(p), Image.open(p) as image: a = np.asarray(image.convert('L' if channels == 1 else 'RGB'))

@@ -171,7 +171,7 @@ class ChunkedSource(SignalSource):
         return out
 
     def read_part(self, row, start, count):
-        "Read the part only."
+        "Read a stretch of one signal without the rest of it."
         block = self._block(self.reading, slice(row, row + 1), start, count)
         return to_nct(block, self.reading.inner)[0]
 

@@ -33,8 +33,13 @@ class PaddedSource(SignalSource):
         x = self.source.read(rows)
         return np.pad(x, ((0, 0), (0, 0), (0, self.length - x.shape[-1])))
 
-    def verify(self): self.source.verify()
-    def close(self): self.source.close()
+    def verify(self):
+        "Check that the files of the source are still as they were opened."
+        self.source.verify()
+
+    def close(self):
+        "Close the source."
+        self.source.close()
 
 # %% ../../nbs/io/14_joins.ipynb #5a14d185
 def lengths_of(

@@ -61,10 +61,12 @@ def _sizes(shape, groups, is_complex):
 
 # %% ../../nbs/io/02_layouts.ipynb #12bdba6b
 class Reading(namedtuple('Reading', 'layout shape axes n channels length')):
-    "One way to read an array as signals; `axes` are the stored axes that the layout names."
+    "One way to read an array as signals: which axis is signal, channel and time."
     __slots__ = ()
     @property
-    def groups(self): return _groups(self.layout) # The letters of each axis, such as ['n', '(ct)']
+    def groups(self):
+        "Groups of stored axes that become signal, channel and time."
+        return _groups(self.layout) # The letters of each axis, such as ['n', '(ct)']
 
     def axis(self,
         letter:str, # 'n', 'c' or 't'

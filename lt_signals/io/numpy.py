@@ -78,7 +78,7 @@ def read_npy(
     sample_rate:float=None, # Hz
     **windows, # `window`, `hop` and others of `cut_windows`: the signals are recordings to be cut
 ) -> SignalSource:
-    "One NumPy array, mapped into memory, with its labels and facts"
+    "A NumPy array, mapped into memory, with its labels and facts"
     path = Path(path)
     shape,order,dtype,offset,facts = _map_npy(path)
     if dtype.names and pair_part(dtype) is None:
@@ -185,9 +185,16 @@ class ZippedArrays(NamedArrays):
         with file_errors(self.path, info.filename), self.zip.open(info) as f:
             return Member(info, *read_npy_header(f, self.path, info.filename, True), f.tell())
 
-    def names(self): return [*self.arrays, *self.wrong]
-    def shape(self, name): return None if name in self.wrong else self.arrays[name].shape
+    def names(self):
+        "The names of the arrays in the archive."
+        return [*self.arrays, *self.wrong]
+
+    def shape(self, name):
+        "The shape of an array, from its header."
+        return None if name in self.wrong else self.arrays[name].shape
+
     def kind(self, name):
+        "The kind of an array's numbers, as in `dtype.kind`."
         if name not in self.wrong: return kind_of(self.arrays[name].dtype)
         objects = 'values of type' in self.wrong[name].problem and name not in signal_keys
         return '' if objects else 'list' # so that what is damaged is met, and not passed by
@@ -203,7 +210,7 @@ class ZippedArrays(NamedArrays):
             return _npy_array(f, m.file_size, self.path, m.filename)
 
     def load(self, name):
-        "The values of an array."
+        "The values of one array of the archive."
         return self._unpacked(name)
 
     def source(self, name, layout='auto', **evidence):

@@ -133,7 +133,7 @@ def _label_texts(column):
 
 # %% ../../nbs/io/33_path_tables.ipynb #4270fe08
 class PartRecording(Recording):
-    "A stretch of a recording."
+    "A stretch of a longer recording, which reads like a recording of its own."
     def __init__(self,
         rec:Recording, # The whole
         start:int, # First sample

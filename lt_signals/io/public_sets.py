@@ -102,7 +102,7 @@ _add('CSIL prepared', 'Liu et al. 2021, doi:10.1109/JIOT.2021.3078407',
 
 # %% ../../nbs/io/49_public_sets.ipynb #ceb63efa
 def list_sets() -> pd.DataFrame: # One row a set
-    "What is known of every set."
+    "A table of the public data sets that can be read: size, classes, licence, source."
     def of(v): return v or 'not stated'
     rows = [{'set': k, 'what': s.what, 'reader': s.reader, 'signals': of(s.signals),
              'shape': of(s.shape), 'classes': of(s.classes), 'licence': s.licence,

@@ -102,7 +102,7 @@ def _plausible(x):
 def improbable_format(
     raw:np.ndarray, # Numbers as stored, of any stretches
 ) -> str: # The format they look like, without c or r; '' where nothing is wrong
-    "Another format that numbers look like."
+    "Guess from the numbers whether they were read in a wrong sample format."
     kind,size = raw.dtype.kind,raw.dtype.itemsize
     with np.errstate(all='ignore'):
         if kind == 'f': return _no_floats(raw, size)

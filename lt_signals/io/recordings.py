@@ -24,7 +24,7 @@ class SampleFormat(namedtuple('SampleFormat', 'dtype offset scale n_parts', defa
     __slots__ = ()
     @property
     def size(self) -> int:
-        "Bytes of one sample."
+        "The size of one sample in the file, bytes."
         return self.n_parts*np.dtype(self.dtype).itemsize
 
     @property
@@ -40,7 +40,7 @@ class SampleFormat(namedtuple('SampleFormat', 'dtype offset scale n_parts', defa
     def to_float(self,
         raw:np.ndarray, # Numbers in file order, shape (n_parts*time,)
     ) -> np.ndarray: # float32, shape (time, 2); the second column of real samples is 0
-        "Scale raw numbers."
+        "Scale numbers as they are stored to floats between −1 and 1."
         if raw.dtype.kind == 'V': raw = _int24(raw)
         with np.errstate(over='ignore'): x = raw.astype(np.float32)
         if self.offset: x -= np.float32(self.offset)
@@ -148,7 +148,7 @@ class RawRecording(Recording):
 
 # %% ../../nbs/io/09_recordings.ipynb #1340a65e
 class RowRecording(Recording):
-    "One signal of a source, I and Q, as a recording."
+    "One signal of a source as a recording, for tools that read recordings."
     def __init__(self,
         source:SignalSource, # Has the signal, of two channels
         row:int, # Which of its signals

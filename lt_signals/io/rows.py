@@ -32,11 +32,16 @@ class RowsSource(SignalSource):
         self.labels = new[np.asarray(source.labels)[self.rows]]
 
     def read(self, rows):
-        "Rows of the source below."
+        "Read the chosen rows from the source below."
         return self.source.read(self.rows[rows])
 
-    def verify(self): self.source.verify()
-    def close(self): self.source.close()
+    def verify(self):
+        "Check that the files of the source are still as they were opened."
+        self.source.verify()
+
+    def close(self):
+        "Close the source."
+        self.source.close()
 
 # %% ../../nbs/io/37_rows.ipynb #842414fa
 def choose_classes(

@@ -22,7 +22,7 @@ class HDF5Source(SignalSource):
     _open = None
     finite = False # not looked at yet
     def file(self) -> h5py.File:
-        "The open file."
+        "The open HDF5 file; every process opens its own."
         if self._open is None or self._open[0] != os.getpid():
             self._open = os.getpid(), h5py.File(self.path, 'r')
         return self._open[1]
@@ -138,7 +138,7 @@ class KeyedSource(HDF5Source):
         self.length = self._shape[0]//(1 if is_complex else 2)
 
     def read(self, rows):
-        "A read for each signal."
+        "Read signals that are stored under a key each."
         raw = np.empty((len(rows), *self._shape), self._dtype)
         for at,i in enumerate(rows.tolist()):
             ds = hdf5_dataset(self.file(), self.keys[i], self.path)

@@ -185,7 +185,9 @@ class FetchedSource(SignalSource):
             self._here = _open_shard(self.file, self.entry, self.shape)
         return self._here
 
-    def read(self, rows): return self.here().read(rows)
+    def read(self, rows):
+        "Read the signals with these numbers, fetching their shards first."
+        return self.here().read(rows)
 
     def close(self):
         "Close the file; it stays on this disk."

@@ -142,7 +142,7 @@ def _archive_errors(path):
 def archive_members(
     path:Path, # A tar file, plain or compressed, or a zip file
 ) -> dict: # {name: `StoredBytes`}, plain files only
-    "The members of an archive."
+    "The files in a SigMF archive, as ranges of bytes."
     with _archive_errors(path):
         with open(path, 'rb') as f: head = f.read(6)
         if head.startswith(b'PK'): return _in_zip(path)

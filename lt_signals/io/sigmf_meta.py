@@ -47,7 +47,7 @@ class SigMFMeta:
         key:str, # Global field without its `core:`, such as 'sample_rate'
         default=None, # Where it is absent
     ):
-        "A global field."
+        "A global field of the metadata, such as 'sample_rate'."
         value = self.fields.get(f'core:{key}')
         return default if value is None else value
 

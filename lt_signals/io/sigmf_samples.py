@@ -38,7 +38,7 @@ class UnpackedRecording(RawRecording):
 
 # %% ../../nbs/io/30_sigmf_samples.ipynb #c211740a
 class PartRecording(Recording):
-    "A stretch of a recording."
+    "A stretch of a SigMF recording, which reads like a recording of its own."
     def __init__(self,
         rec:Recording, # The whole
         first:int, # First sample of the stretch

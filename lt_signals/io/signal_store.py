@@ -102,7 +102,7 @@ def n_channels(self:SignalStore) -> int:
 # %% ../../nbs/io/05_signal_store.ipynb #b55ad612
 @patch(as_prop=True)
 def target_length(self:SignalStore) -> int:
-    "Time steps of a signal."
+    "The number of time steps of every signal."
     return self.sample_shape[1]
 
 # %% ../../nbs/io/05_signal_store.ipynb #fd8a373b
@@ -254,7 +254,7 @@ def check_finite(
 # %% ../../nbs/io/05_signal_store.ipynb #6413cc6x
 @patch
 def describe(self:SignalStore) -> dict: # Names and texts
-    "What is shown of a store."
+    "The facts that a store shows of itself when it is printed."
     facts,rate = Store.describe(self),self.sample_rate
     if self.n_dropped: facts['samples'] += f' ({self.n_dropped} bad ones left out)'
     if not self.resident: facts['held'] = self.source.held

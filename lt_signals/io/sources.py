@@ -54,7 +54,7 @@ class SignalSource:
     def read(self,
         rows:np.ndarray, # int64, sorted and unique (any order where `any_order`)
     ) -> np.ndarray: # float32, shape (k, n_channels, length)
-        "Fetch rows."
+        "Read the signals with these numbers."
         raise NotImplementedError
 
     def read_part(self,
@@ -134,7 +134,7 @@ class ArraySource(SignalSource):
         return x[0]
 
     def read(self, rows):
-        "One gather."
+        "Gather the signals with these numbers from an array in memory."
         x = self._first()
         if not (x.flags.c_contiguous and x.flags.aligned): return to_nct(x[rows], self.reading.inner)
         return to_nct(np.take(x, rows, axis=0, mode='clip'), self.reading.inner)
@@ -190,7 +190,7 @@ class MappedSource(ArraySource):
         return self._map
 
     def read(self, rows):
-        "One gather; of a large array, one read for each run of rows."
+        "Gather signals from a mapped file; from a large one, neighbouring rows in one read."
         if not self.slow or not len(rows): return super().read(rows)
         w,item = self._where,self._item
         out = np.empty((len(rows), *w['shape'][1:]), w['dtype'])
@@ -263,7 +263,7 @@ class RaggedSource(SignalSource):
         self.n_channels,self.finite = (2 if kind == 'c' else self.x.shape[1]),kind in 'iu'
 
     def read(self, rows):
-        "One gather; the ends are zero."
+        "Gather signals of different lengths; shorter ones end in zeros."
         longest = int(self.lengths[rows].max(initial=0))
         t = np.arange(longest)
         valid = t < self.lengths[rows, None]
@@ -298,19 +298,21 @@ class PairSource(SignalSource):
         self.slow,self.blocks,self.block_group = i.slow or q.slow,i.blocks,i.block_group
         self.note(*i.notes, *q.notes)
 
-    def read(self, rows): return np.concatenate([self.i.read(rows), self.q.read(rows)], 1)
+    def read(self, rows):
+        "Read I and Q of the signals with these numbers, from a file each."
+        return np.concatenate([self.i.read(rows), self.q.read(rows)], 1)
 
     def read_part(self, row, start, count):
-        "Read the part of both."
+        "Read a stretch of one signal from the files of I and of Q."
         return np.concatenate([s.read_part(row, start, count) for s in (self.i, self.q)])
 
     def verify(self):
-        "Verify both."
+        "Check that the files of I and Q are still as they were opened."
         self.i.verify()
         self.q.verify()
 
     def close(self):
-        "Close both."
+        "Close the files of I and Q."
         self.i.close()
         self.q.close()
 
@@ -339,7 +341,7 @@ class TensorSource(SignalSource):
         self.recordings,self.captures = like.source.recordings,like.source.captures
 
     def read(self, rows):
-        "One gather, for numpy."
+        "Gather signals from a tensor, as a numpy array."
         return gather(self.data, rows).cpu().numpy()
 
 # %% ../../nbs/io/03_sources.ipynb #32d8310c
@@ -368,7 +370,7 @@ class ConcatSource(SignalSource):
         self._open = []
 
     def read(self, rows):
-        "One read per file that is touched."
+        "Gather signals from several files, with one read for each file."
         out = np.empty((len(rows), self.n_channels, self.length), np.float32)
         file = np.searchsorted(self.starts, rows, 'right') - 1
         for i in np.unique(file):
@@ -398,7 +400,7 @@ class ConcatSource(SignalSource):
         return self.sources[i]
 
     def verify(self):
-        "Verify every file."
+        "Check that every file is still as it was opened."
         for i in range(len(self.sources)): self._touch(i).verify()
 
     def __getstate__(self): return {**self.__dict__, '_open': []}

@@ -69,7 +69,7 @@ def meta(self:Store) -> pd.DataFrame: # A row for each sample, numbered from 0
 # %% ../../nbs/io/04_store.ipynb #28a27561
 @patch(as_prop=True)
 def n_classes(self:Store) -> int:
-    "Number of classes."
+    "The number of classes."
     return len(self.classes)
 
 # %% ../../nbs/io/04_store.ipynb #b0de12a5
@@ -168,7 +168,7 @@ def as_indices(
 def take(self:Store,
     indices, # Samples, in any order, repeats allowed: integers (k,) or a mask (n,)
 ) -> Tensor: # float32 (k, *sample_shape), in the asked order, on `device`
-    "Read a batch."
+    "Read the samples with these indices as one batch."
     return self._ready(self._held(as_indices(indices, len(self))))
 
 # %% ../../nbs/io/04_store.ipynb #a8d38899
@@ -263,7 +263,7 @@ def index_blocks(
 def to(self:Store,
     device, # 'cpu', 'cuda', …
 ):
-    "The same samples, all held on `device`; `self` stays as it is."
+    "A copy of the store with all samples held on `device`."
     data = torch.empty(len(self), *self.sample_shape, dtype=self.held_type, device=device)
     for i in index_blocks(len(self), self.sample_bytes): data[i[0]:i[-1]+1] = self._held(i)
     return self._holding(data)
@@ -271,7 +271,7 @@ def to(self:Store,
 # %% ../../nbs/io/04_store.ipynb #97306487
 @patch
 def load(self:Store):
-    "The same samples, all held in memory; `self` stays as it is."
+    "A copy of the store with all samples held in memory."
     return self.to('cpu')
 
 # %% ../../nbs/io/04_store.ipynb #05c8916c
@@ -334,7 +334,7 @@ def _count_text(classes, counts, most=8):
 # %% ../../nbs/io/04_store.ipynb #972c56f5
 @patch
 def describe(self:Store) -> dict: # Names and texts
-    "What is shown of a store."
+    "The facts that a store shows of itself when it is printed."
     facts = dict(samples=f'{len(self):,}', shape=str(self.sample_shape))
     facts['held'] = f'ready on {self.device}' if self.resident else 'read when asked for'
     facts['meta'] = ', '.join(self.meta) or 'none'

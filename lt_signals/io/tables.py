@@ -48,7 +48,7 @@ class NamedArrays:
         return kind_of(self.arrays[name].dtype) if self._plain(name) else 'list'
 
     def load(self, name) -> np.ndarray:
-        "The values of an array."
+        "The values of the array with this name."
         return np.asarray(self.arrays[name])
 
     def attribute(self, name, keys):

@@ -24,7 +24,7 @@ from ..core.registry import Registry
 # %% ../../nbs/losses/01_base.ipynb #deaea92a
 @dataclass
 class LossConfig:
-    "Settings of every loss."
+    "Fields that every loss has: how it is reduced and kept finite."
     reduction:str = 'mean' # 'mean', 'sum', or 'none' for one value a sample
     eps:float = 1e-8 # Least `1-p`, so that powers of it keep a finite slope, above 0, below 1
     label_smoothing:float = 0. # Share of the target spread evenly over all classes, 0 to 1
@@ -79,7 +79,7 @@ def forward(self:ImbalancedLoss,
     target:Tensor, # Class numbers, shape (batch,)
     feature:Tensor=None, # Features, shape (batch, n_features), for losses that use them
 ) -> Tensor: # A scalar, or shape (batch,) where `reduction` is 'none'
-    "The loss of a batch."
+    "Compute the loss of a batch from logits and labels."
     return self.compute(*self._plain(logits, target))
 
 # %% ../../nbs/losses/01_base.ipynb #ea748e45

@@ -79,7 +79,7 @@ def compute(self:CombinedLoss,
     z:Tensor, # Logits, shape (batch, n_classes)
     target:Tensor, # Class numbers, shape (batch,)
 ) -> Tensor: # The reduced loss
-    "Sum of share times loss."
+    "The sum of the parts' losses, each times its share."
     for p in self.parts: p.reduction = self.reduction # fastai changes that of the sum for a while
     return sum(s*p.compute(z, target) for s,p in zip(self.shares, self.parts))
 

@@ -74,7 +74,7 @@ class ContrastiveLoss(nn.Module):
         self.reduction = 'mean' # 'none' for one value a sample, as fastai asks for
 
     def extra_repr(self):
-        "What `print(loss)` shows."
+        "The options that `print(loss)` shows."
         return f'margin={self.margin}, pairs={self.pairs!r}, share={self.share}'
 
 # %% ../../nbs/losses/10_contrastive.ipynb #9f36f352
@@ -84,7 +84,7 @@ def forward(self:ContrastiveLoss,
     target:Tensor, # Class numbers, shape (batch,)
     feature:Tensor=None, # Not used; every loss here may be given features
 ) -> Tensor: # A scalar, 0 for a batch of one; shape (batch,) where `reduction` is 'none'
-    "The loss of a batch."
+    "Compute the contrastive loss of a batch of embeddings."
     z, y = embedding.as_subclass(Tensor), target.as_subclass(Tensor)
     if z.ndim != 2 or y.shape != z.shape[:1]:
         raise LTSError(f'`embedding` has shape {tuple(z.shape)}, `target` {tuple(y.shape)}; '
@@ -119,5 +119,5 @@ def activation(self:ContrastiveLoss,
 def decodes(self:ContrastiveLoss,
     probs:Tensor, # Probabilities, shape (batch, n_classes)
 ) -> Tensor: # Class numbers, shape (batch,); what was given, where no head is known
-    "The most probable class."
+    "The most probable class of each sample."
     return probs if self.head is None else probs.argmax(-1)

@@ -208,7 +208,7 @@ class AsymmetricLoss(MultiLabelLoss):
 def costs(self:AsymmetricLoss,
     z:Tensor, # Logits, float32 or float64, shape (batch, n_classes)
 ) -> tuple: # Cost of each answer where the class is there, and where it is not; shapes as `z`
-    "`(1-p)**gamma_pos*-log(p)`, and with `q = max(p-margin, 0)`, `q**gamma_neg*-log(1-q)`."
+    "Binary cross-entropy of each answer, were its class there and were it not."
     p, yes = z.sigmoid(), F.softplus(-z, threshold=40)
     if self.margin: q = (p - self.margin).clamp_min(0); no = -(-q).log1p()
     else: q, no = p, F.softplus(z, threshold=40)

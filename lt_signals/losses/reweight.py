@@ -158,7 +158,7 @@ def compute(self:ClassBalancedLoss,
     z:Tensor, # Logits, shape (batch, n_classes)
     target:Tensor, # Class numbers, shape (batch,)
 ) -> Tensor: # The reduced loss
-    "The weighted base loss."
+    "The base loss with class-balanced weights."
     self.base.reduction = self.reduction # fastai changes it for a while
     return self.base.compute(z, target)
 

@@ -29,7 +29,7 @@ def linear_head(
     num_classes:int, # Number of classes
     bias:bool=True, # Add an offset per class
 ) -> nn.Linear: # The head
-    "One linear layer, torch's own"
+    "A linear layer of torch as the classifier"
     return nn.Linear(in_features, num_classes, bias)
 
 # %% ../../nbs/models/00_base.ipynb #e2fa699d
@@ -48,7 +48,7 @@ def make_head(
     num_classes:int, # Number of classes; 0 gives `nn.Identity`, so that the model returns features
     **options, # Further arguments of the head
 ) -> nn.Module: # Features `(batch, in_features)` to logits `(batch, num_classes)`
-    "Build a head by name."
+    "Make a classifier by its name in the registry `heads`."
     if num_classes < 0: raise LTSError(f'`num_classes` ({num_classes}) must be at least 0')
     make = heads[name]
     _check_options('head', name, make, options)
@@ -87,7 +87,7 @@ class SignalModel(nn.Module):
 def forward(self:SignalModel,
     x:Tensor, # Signals, shape (batch, in_channels, time)
 ) -> Tensor: # Logits, shape (batch, num_classes)
-    "Class scores of a batch."
+    "Compute class scores of a batch of signals."
     return self.forward_head(self.forward_features(x))
 
 # %% ../../nbs/models/00_base.ipynb #91db18d6
@@ -95,7 +95,7 @@ def forward(self:SignalModel,
 def forward_features(self:SignalModel,
     x:Tensor, # Signals, shape (batch, in_channels, time)
 ) -> Tensor: # Features, shape (batch, num_features)
-    "One feature vector a signal."
+    "Compute the feature vector of each signal."
     return self.backbone(self._plain(x))
 
 # %% ../../nbs/models/00_base.ipynb #ea011be5
@@ -103,7 +103,7 @@ def forward_features(self:SignalModel,
 def forward_head(self:SignalModel,
     f:Tensor, # Features, shape (batch, num_features)
 ) -> Tensor: # Logits, shape (batch, num_classes)
-    "Class scores from features."
+    "Compute class scores from features."
     return self.head(self.dropout(f))
 
 # %% ../../nbs/models/00_base.ipynb #de32cf93
@@ -148,7 +148,7 @@ def param_groups(self:SignalModel) -> list: # `[backbone, head]`, two lists of p
 def get_base_model(
     model:nn.Module, # A model, perhaps inside `DataParallel`, DDP or `torch.compile`
 ) -> nn.Module: # The model inside
-    "Unwrap a model."
+    "The model inside wrappers such as `DistributedDataParallel` or `torch.compile`."
     while True:
         inner = getattr(model, 'module', None) or getattr(model, '_orig_mod', None)
         if not isinstance(inner, nn.Module): return model
@@ -168,6 +168,6 @@ def create_model(
     in_channels:int=2, # Channels of the signals; 2 for I and Q
     **kwargs, # Further arguments of the model, e.g. `depth`, `width`, `head='cosine'`
 ) -> SignalModel: # The model, freshly initialised
-    "Build a registered model."
+    "Make a model by its name in the registry `models`."
     make = models[name]
     return make(num_classes=num_classes, in_channels=in_channels, **kwargs)

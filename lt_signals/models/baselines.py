@@ -179,7 +179,7 @@ class GaussianDropout(nn.Module):
         self.rate = rate
 
     def forward(self, x):
-        "Any shape to the same."
+        "Multiply by noise of mean 1 in training; in evaluation, change nothing."
         if not self.training or not self.rate: return x
         return x*(1 + (self.rate/(1 - self.rate))**.5*torch.randn_like(x))
 

@@ -76,7 +76,7 @@ _narrow = dict(depths=(1, 1, 1, 1), dims=(16, 16, 32, 32))
 @models.register('timm_cbam', input='image', source='arXiv:1807.06521',
                  example=dict(image_size=64, backbone_options=_narrow, cbam_reduction=4))
 class CBAMModel(VisionModel):
-    "Any image network of timm that has stages, with CBAM after some of them"
+    "An image network of timm with CBAM attention after some of its stages"
     def __init__(self,
         num_classes:int, # Number of classes; 0 for features alone
         in_channels:int=2, # 2: I and Q, rendered here; else the channels of images
@@ -95,7 +95,7 @@ class CBAMModel(VisionModel):
             self.register_buffer(name, v[:, None, None], persistent=False)
 
     def forward_features(self, x):
-        "As in `VisionModel`, with images on the scale that the backbone expects."
+        "Compute features of images that are scaled as the backbone expects."
         x = self.images(x)
         x = F.layer_norm(x, x.shape[1:]) if self.standardize else (x - self.mean)/self.std
         return self.backbone(x)

@@ -23,7 +23,7 @@ def find_classifier_layers(
     model:nn.Module, # Any model, wrapped or not
     num_classes:int=None, # Number of classes; a `SignalModel` knows it
 ) -> dict: # {name: module}, names as in `named_modules` of the unwrapped model
-    "The classifiers of a model."
+    "Find the layers of a model that give class scores."
     model = get_base_model(model)
     if isinstance(model, SignalModel):
         head = model.get_classifier()
@@ -138,7 +138,7 @@ def tau_norm_logits(
     layer:nn.Linear, # The classifier that made them
     tau:float=1., # From 0 (unchanged) over 1 (unit length) to 2
 ) -> Tensor: # Logits of the normalised classifier, same shape
-    "As if `layer` had been normalised, from stored logits: a search needs one pass over the data."
+    "Logits after τ-normalisation, from stored ones: a search needs one pass over the data."
     require_linear(layer, 'τ-normalisation')
     if tau < 0: raise LTSError(f'`tau` ({tau}) must be at least 0')
     w, b = layer.weight.detach().to(logits), layer.bias

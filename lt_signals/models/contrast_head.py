@@ -35,12 +35,12 @@ class ContrastHead(LinearHead):
         self.points, self.prototypes = _mlp(in_features, dim), _mlp(in_features, dim)
 
     def reset_parameters(self):
-        "Draw fresh weights."
+        "Draw new weights for all layers."
         for m in self.modules():
             if isinstance(m, nn.Linear): m.reset_parameters()
 
     def forward(self, x):
-        "Logits of the linear layer."
+        "Compute class scores with the linear layer; the projection is for the loss alone."
         return self.linear(x)
 
 # %% ../../nbs/models/21_contrast_head.ipynb #1f79d37d

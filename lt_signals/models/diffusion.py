@@ -54,7 +54,7 @@ class SignalDiffusion(nn.Module):
 
     @property
     def device(self):
-        "Where the weights are."
+        "The device that the weights are on."
         return self.mean.device
 
 # %% ../../nbs/models/16_diffusion.ipynb #1425722b
@@ -147,7 +147,7 @@ def sample(self:SignalDiffusion,
     eta:float=0., # Fresh noise in each step: 0 none (DDIM), 1 as much as in DDPM
     batch_size:int=256, # Samples at once
 ) -> Tensor: # float32, shape (n, *shape), on the device of the model
-    "Draw new samples."
+    "Draw new signals of given classes."
     labels, g = torch.as_tensor(labels, device=self.device), torch_stream(seed, 'diffusion')
     z = torch.randn(len(labels), *self.shape, generator=g).to(self.device)
     run = lambda z, y: self._denoise(z, y, steps, steps, guidance, eta, g)
@@ -260,7 +260,7 @@ def class_errors(self:SignalDiffusion,
 def save(self:SignalDiffusion,
     path, # File, `.safetensors`
 ):
-    "Save the model atomically."
+    "Write the generator to a file, whole or not at all."
     write_tensors(path, self.state_dict(), 'SignalDiffusion', self.config)
 
 # %% ../../nbs/models/16_diffusion.ipynb #70ce25cx
@@ -268,7 +268,7 @@ def save(self:SignalDiffusion,
 def load(cls:SignalDiffusion,
     path, # File that `save` wrote
 ): # `SignalDiffusion` on the CPU, in evaluation mode
-    "The model in a file."
+    "Read a generator that `save` has written."
     state, config = read_tensors(path, 'SignalDiffusion', absent='train with the stage diffusion.')
     try:
         model = cls(**config)

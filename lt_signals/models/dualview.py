@@ -69,7 +69,7 @@ def quadrant(self:SymbolView,
     s:Tensor, # Symbols without carrier, complex, shape (batch, k)
     inside:Tensor, # Which of them are there, shape (batch, k)
 ) -> tuple: # Image (batch, 1, size/2, size/2); its levels and which are there, (batch, 2k) each
-    "One quadrant of the constellation, filled from all four and symmetric about its diagonal."
+    "Fold the constellation into one quadrant, symmetric about its diagonal."
     a, b = s.real.abs(), s.imag.abs()
     points = torch.stack([torch.cat([a, b], 1), torch.cat([b, a], 1)], 1)
     there = inside.repeat(1, 2)
@@ -83,7 +83,7 @@ def quadrant(self:SymbolView,
 def forward(self:SymbolView,
     z:Tensor, # Signals of unit mean power, complex64, shape (batch, time)
 ) -> tuple: # Images (batch, 1, image_size/2, image_size/2) and facts (batch, num_facts)
-    "See a batch."
+    "Draw the symbols of a batch as images, with facts about their levels."
     rate, timing, coherence = symbol_clock(z)
     s, inside = symbol_values(z, rate, timing)
     powers, every = power_lines(s, inside), torch.ones_like(z, dtype=torch.bool)

@@ -77,5 +77,5 @@ def weight(self:ETFHead):
 
 @patch
 def extra_repr(self:ETFHead):
-    "What `print(model)` shows."
+    "The sizes and the scale that `print(model)` shows."
     return f'{self.in_features}, {self.out_features}, scale={self.scale}'

@@ -75,5 +75,5 @@ def bias(self:ExpertHead):
 
 @patch
 def extra_repr(self:ExpertHead):
-    "What `print(model)` shows."
+    "The sizes that `print(model)` shows."
     return f'{self.in_features}, {self.out_features}, n_experts={self.n_experts}'

@@ -177,11 +177,11 @@ class LoadBalance(Callback):
         self.history = []
 
     def before_train(self):
-        "Start the mean of an epoch."
+        "Begin an epoch's mean of the experts' balance."
         self.seen = []
 
     def after_train(self):
-        "End the mean of an epoch."
+        "Note the epoch's mean of the experts' balance."
         if self.seen: self.history.append(torch.stack(self.seen).mean().item())
 
 # %% ../../nbs/models/04_experts.ipynb #353a8a52

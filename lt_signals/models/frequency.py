@@ -105,7 +105,7 @@ class WideResidualBlock(nn.Module):
 class MeanMaxPool(nn.Module):
     "Mean and maximum over time: (batch, channels, time) to (batch, 2*channels)."
     def forward(self, x):
-        "Pool the last axis."
+        "Put mean and maximum over time side by side."
         return torch.cat([x.mean(-1), x.amax(-1)], -1)
 
 # %% ../../nbs/models/03_frequency.ipynb #4fdf4b0y
@@ -147,7 +147,7 @@ class SpectrumEnvelope(nn.Module):
 def views(self:SpectrumEnvelope,
     x:Tensor, # Signals, shape (batch, in_channels, time)
 ) -> tuple: # Spectrogram, keying, mean spectrum, rhythm; float32
-    "What the network looks at."
+    "The four views that the network looks at: spectrogram, keying, mean spectrum, rhythm."
     z = to_complex(x)
     s, k = log_spectrogram(z, self.n_fft, self.hop), keying(z, self.step)
     mean = s.mul(math.log(10)).expm1().mean(-1).log1p()

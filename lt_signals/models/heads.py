@@ -36,11 +36,11 @@ class CosineMarginClassifier(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
-        "Draw fresh weights."
+        "Draw new weights."
         nn.init.xavier_uniform_(self.weight)
 
     def extra_repr(self):
-        "What `print(model)` shows."
+        "The sizes and the scale that `print(model)` shows."
         return f'{self.in_features}, {self.out_features}, scale={self.scale}'
 
 # %% ../../nbs/models/05_heads.ipynb #134b963b
@@ -105,7 +105,7 @@ class LogitAdjustedLinear(LinearHead):
         self._start_bias()
 
     def extra_repr(self):
-        "What `print(model)` shows."
+        "The strength that `print(model)` shows."
         return f'tau={self.tau}'
 
 # %% ../../nbs/models/05_heads.ipynb #23b9b0a6
@@ -152,7 +152,7 @@ class TemperatureScaledClassifier(LinearHead):
         return self.linear(x)/self.temperature
 
     def extra_repr(self):
-        "What `print(model)` shows."
+        "The temperature that `print(model)` shows."
         return f'temperature={self.temperature.item():.4g}'
 
 # %% ../../nbs/models/05_heads.ipynb #928c86fb

@@ -55,7 +55,7 @@ def conv_block(
     batch_size:int=None, # Expected batch in training, which 'auto' looks at
     act:bool=True, # End with a ReLU
 ) -> nn.Sequential: # (batch, c_in, time) to (batch, c_out, ceil(time/stride))
-    "Convolution, norm, ReLU."
+    "A 1-D convolution with normalisation and ReLU."
     conv = nn.Conv1d(c_in, c_out, kernel, stride, padding=kernel//2, bias=False)
     nn.init.kaiming_normal_(conv.weight, nonlinearity='relu')
     layers = [conv, make_norm(norm_kind, c_out, batch_size)]
@@ -81,7 +81,7 @@ class SqueezeExcite(nn.Module):
 class GlobalMeanPool(nn.Module):
     "Mean over time: (batch, channels, time) to (batch, channels)."
     def forward(self, x):
-        "Mean of the last axis."
+        "The mean over time."
         return x.mean(-1)
 
 # %% ../../nbs/models/01_layers.ipynb #b3551013
@@ -98,7 +98,7 @@ def receptive_field(
 def count_parameters(
     model:nn.Module, # Any module
 ) -> int: # Number of learned values, frozen ones included
-    "Size of a model."
+    "Count the parameters of a model."
     return sum(p.numel() for p in model.parameters())
 
 # %% ../../nbs/models/01_layers.ipynb #4fb68e2a

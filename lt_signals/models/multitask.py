@@ -60,7 +60,7 @@ class TaskBranch(nn.Module):
         return self.own*self.transform(f*self.attention(f)) + (1 - self.own)*f
 
     def extra_repr(self):
-        "What `print(model)` shows."
+        "Whether the branch has layers of its own, for `print(model)`."
         return f'own={self.own}'
 
 # %% ../../nbs/models/10_multitask.ipynb #16944634
@@ -89,7 +89,7 @@ def _make_branch(backbone, task, branch, dropout_rate):
 
 # %% ../../nbs/models/10_multitask.ipynb #535948c8
 class MultiTaskModel(nn.Module):
-    "One backbone, and a branch and a head for each task."
+    "One backbone that several tasks share, each with a branch and a head of its own."
     def __init__(self,
         backbone:SignalModel, # A model without head: built with `num_classes=0`
         tasks:dict, # Name of each task -> number of classes, in the order of the targets
@@ -116,7 +116,7 @@ class MultiTaskModel(nn.Module):
 def forward_features(self:MultiTaskModel,
     x:Tensor, # Signals (or images), as the backbone takes them
 ) -> Tensor: # Shared features, shape (batch, num_features)
-    "One feature vector a signal, common to all tasks."
+    "Compute the feature vector of each signal, which all tasks share."
     return self.backbone.forward_features(x)
 
 # %% ../../nbs/models/10_multitask.ipynb #f50ceae3
@@ -132,7 +132,7 @@ def forward_head(self:MultiTaskModel,
 def forward(self:MultiTaskModel,
     x:Tensor, # Signals (or images), as the backbone takes them
 ) -> dict: # Name of each task -> logits, shape (batch, n_classes), in the order of `tasks`
-    "Class scores of all tasks."
+    "Compute the class scores of all tasks."
     return self.forward_head(self.forward_features(x))
 
 # %% ../../nbs/models/10_multitask.ipynb #99e97bb0

@@ -51,14 +51,14 @@ class SimCLR(nn.Module):
     def forward(self,
         x:Tensor, # Signals, shape (batch, channels, time)
     ) -> Tensor: # Embeddings, shape (batch, dim)
-        "Embed a batch."
+        "Compute the projections of a batch that the loss compares."
         return self.project(self.model.forward_features(x))
 
     def loss(self,
         out:Tensor, # What `forward` gave
         groups:Tensor, # Group of each signal, int64, shape (batch,)
     ) -> Tensor: # Scalar
-        "`nt_xent` of the batch."
+        "The contrastive loss `nt_xent` of the batch."
         return nt_xent(out, groups.as_subclass(Tensor), self.temperature)
 
     def callbacks(self) -> list: # fastai callbacks

@@ -95,7 +95,7 @@ class Gallery(nn.Module):
     def __len__(self): return len(self.labels)
 
     def reset_parameters(self):
-        "Forget all points."
+        "Forget all stored points."
         self.register_buffer('points', torch.empty(0, self.in_features))
         self.register_buffer('labels', torch.empty(0, dtype=torch.int64))
 
@@ -162,7 +162,7 @@ def _load_from_state_dict(self:Gallery, state_dict, prefix, *args):
 # %% ../../nbs/models/14_siamese.ipynb #4604b3cy
 @patch
 def extra_repr(self:Gallery):
-    "What `print(model)` shows."
+    "The sizes that `print(model)` shows."
     return f'{len(self)} points of {self.in_features}, k={self.k}, temperature={self.temperature}'
 
 # %% ../../nbs/models/14_siamese.ipynb #fe278da9
@@ -189,7 +189,7 @@ class SiameseNet(CropModel):
 def forward_features(self:SiameseNet,
     x:Tensor, # Crops, shape (batch, in_channels, height, width)
 ) -> Tensor: # Points of length 1, shape (batch, n_features)
-    "One point a crop."
+    "Compute a point on the unit sphere for each crop."
     return F.normalize(SignalModel.forward_features(self, x))
 
 # %% ../../nbs/models/14_siamese.ipynb #06325dea

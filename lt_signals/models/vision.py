@@ -86,7 +86,7 @@ _narrow = dict(layers=(1, 1, 1, 1), channels=(8, 8, 8, 8), zero_init_last=False)
 @models.register('timm', input='image', source='doi:10.5281/zenodo.4414861',
                  example=dict(image_size=32, backbone_options=_narrow))
 class VisionModel(SignalModel):
-    "Any image network of timm, on constellations of I/Q or on images"
+    "An image network of timm, which looks at constellations of I/Q or at images"
     channel_counts = 2,
     def __init__(self,
         num_classes:int, # Number of classes; 0 for features alone
@@ -113,7 +113,7 @@ class VisionModel(SignalModel):
     def forward_features(self,
         x:Tensor, # I/Q (batch, 2, time), or images (batch, image_channels, height, width)
     ) -> Tensor: # Features, shape (batch, num_features)
-        "One feature vector a signal, or an image."
+        "Compute the feature vector of each signal or image."
         return self.backbone(self.images(x))
 
 # %% ../../nbs/models/08_vision.ipynb #39e60759
@@ -121,7 +121,7 @@ class VisionModel(SignalModel):
 def images(self:VisionModel,
     x:Tensor, # I/Q (batch, 2, time), or images (batch, image_channels, height, width)
 ) -> Tensor: # Images, shape (batch, image_channels, height, width)
-    "What the backbone sees."
+    "The images that the backbone sees: constellations of I/Q, or the input as it is."
     if x.ndim == 3:
         h, w = self.image_size
         if h != w or self.image_channels != self.render.n_channels:

@@ -15,7 +15,7 @@ from .predict_worker import Item, PredictJob, Worker
 
 # %% ../../nbs/runs/26_archives.ipynb #5c41713b
 def import_ray(): # The package, with its part `ray.data`
-    "What this engine needs."
+    "Import Ray, or say how to install it."
     try: import ray, ray.data
     except ImportError:
         raise LTSError("`engine` ('ray') needs the package ray: pip install 'lt_signals[scale]', or use "

@@ -292,7 +292,7 @@ def model_card(
     cfg, # Its configuration
     seen:StoredPredictions, # Its predictions; its facts may have 'license', 'title' and 'use'
 ) -> str: # Markdown with a head in YAML, as model hubs read it
-    "The model card of a run."
+    "Write the model card of a run: data, scores, limits, how to use it."
     results, facts = recipe_results(recipe), seen.facts
     rate = '' if recipe.sample_rate is None else f', sample_rate={recipe.sample_rate:.10g}'
     title = facts.get('title') or recipe.name

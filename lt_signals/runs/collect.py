@@ -67,7 +67,7 @@ def check_metric(
     name:str, # A score in any case, with '-' or '_'; None: the first one
     scores, # Names of the scores there are
 ) -> str: # One of `scores`
-    "The score of a name."
+    "Find a score by its name, whatever its case."
     if name is None: return scores[0]
     for m in scores:
         if _plain(name) == _plain(m): return m

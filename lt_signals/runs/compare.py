@@ -23,7 +23,7 @@ def some_names(
     most:int=5, # Names that are written out
     sep:str=', ', # Between two of them
 ) -> str: # Such as 'a, b and 3 more'
-    "The first of many names."
+    "List the first of many names, and how many more there are."
     names = list(names)
     more = f' and {len(names) - most} more' if len(names) > most else ''
     return sep.join(map(str, names[:most])) + more
@@ -42,7 +42,7 @@ def find_baseline(
     results:pd.DataFrame, # Rows of one data set, from `collect_runs`
     name:str=None, # Method, name of runs, or run; None is plain cross-entropy after stage 1
 ) -> str: # Method; None where there is no plain cross-entropy, or several kinds of it
-    "The method to compare with."
+    "Choose the method that others are compared with: plain cross-entropy, or the named one."
     if name is None: return _plain_method(results)
     methods = set(results['method'])
     if name in methods: return name
@@ -101,7 +101,7 @@ def shown(self:Comparison):
 def ranking(self:Comparison,
     by:str=None, # A score; the comparison's own by default
 ) -> pd.DataFrame: # A row a method: seeds, mean of each metric, standard deviation ('HM std', …)
-    "The methods, best first."
+    "Rank the methods by a score, best first."
     order = self._best_first(check_metric(by or self.metric, self.scores)).index
     mean, std = self.mean[self.scores], self.std[self.scores].add_suffix(' std')
     return pd.concat([self.seeds.rename('seeds'), mean, std], axis=1).loc[order]
@@ -138,7 +138,7 @@ def matrix(self:Comparison,
 def by_seed(self:Comparison,
     column:str=None, # A metric, or 'valid HM' and so on; the comparison's metric by default
 ) -> pd.DataFrame: # A row a seed and split, a column a method; NaN where not run
-    "The scores that are paired."
+    "The scores of all methods side by side for each seed and split."
     column = column or self.metric
     return self.results.pivot(index=['seed', 'split'], columns='method', values=column)
 

@@ -180,7 +180,7 @@ def draw_detections(
     ax=None, # Axes to draw on
     max_frames:int=1500, # Frames of the picture; of a longer recording some are left out
 ):
-    "A recording with its boxes."
+    "Draw the spectrogram of a recording with its boxes."
     with house_style():
         ax = ax or plt.subplots(figsize=(9, 3.5), layout='constrained')[1]
         spec = stream.spectrogram(max_frames=max_frames)

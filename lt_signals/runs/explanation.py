@@ -47,7 +47,7 @@ def parts_of(
     over:str, # 'time', 'frequency', 'both' or 'pixels'
     n:tuple, # Parts along time and along frequency; along the width and the height of an image
 ) -> Tensor: # Shape (n[0]*n[1], *x.shape), time or width by frequency or height; their sum is `x`
-    "A sample taken apart."
+    "Take a sample apart into parts in time and frequency that add up to it."
     across = _cut(x.shape[-1], n[0]).to(x.device)
     if over == 'pixels':
         cells = across[:, None, None, :]*_cut(x.shape[1], n[1]).to(x.device)[None, :, :, None]
@@ -144,7 +144,7 @@ def _table(cells, frame, values):
 # %% ../../nbs/runs/15_explanation.ipynb #1f21955d
 @dataclass(repr=False)
 class Explanation:
-    "What spoke for an answer."
+    "How much each part of a sample spoke for the answer."
     table:pd.DataFrame # A row a part: where it lies, and its `share`; the sizes of all shares sum to 1
     answer:str # The class that is explained
     probability:float # Of that class

@@ -42,7 +42,7 @@ class RawNetwork(nn.Module):
     def forward(self,
         samples:Tensor, # float32 (batch, channels, time), as a reader gives them; or images
     ) -> dict: # Probabilities and logits of each target, float32 (batch, n_classes) each
-        "What is said of a batch."
+        "Normalise a batch and compute its probabilities and logits."
         out = self.model(normalize_signals(samples, self.normalize))
         one = [*self.temperatures.values()][0] if len(self.temperatures) == 1 else 1.
         def turn(k, z):

@@ -39,7 +39,7 @@ class FinishedRun:
 
     @property
     def task(self) -> Task:
-        "What it recognises."
+        "The task of the run, such as emitter or amc."
         return tasks.create(self.recipe.task)
 
     @property
@@ -49,7 +49,7 @@ class FinishedRun:
 
     @property
     def device(self) -> torch.device:
-        "Where the network lies."
+        "The device that the network is on."
         return next(self.model.parameters()).device
 
 # %% ../../nbs/runs/09_finished.ipynb #ca623269

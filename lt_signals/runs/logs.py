@@ -66,10 +66,12 @@ class EpochLog(Callback):
     "A row of the table, and a line of `training.log`, an epoch."
     order = Recorder.order + 1
     def before_fit(self):
+        "Print the heading of the table."
         self.short = short_names(list(self.learn.recorder.metric_names))
         log.info(table_row(self.short, self.short))
 
     def after_epoch(self):
+        "Print a line for the epoch."
         rec = self.learn.recorder
         log.info(table_row(rec.log, self.short))
         row = ' '.join(f'{n} {v:.4f}' if isinstance(v, float) else f'{n} {v}'

@@ -98,7 +98,7 @@ def name(self:BoxNamer,
     rec:Recording, # Where the boxes lie
     boxes:pd.DataFrame, # Boxes in its time
 ) -> pd.DataFrame: # A row a box: class, probability, …
-    "What each box is."
+    "Say for each box of a recording which class its signal is."
     window = (self.run.recipe.windows or {}).get('window', self.run.recipe.shape[1])
     cut = [cut_box(rec, b, self.rate_of(b), window, str(i)) for i,b in enumerate(boxes.itertuples())]
     inputs = Inputs(cut, self.run.recipe, **{'gate_db': None} | (self.options or {}))

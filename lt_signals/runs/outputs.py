@@ -43,7 +43,7 @@ def write_jsonl(
 
 # %% ../../nbs/runs/23_outputs.ipynb #311b5325
 def pyarrow_parts() -> tuple: # Modules `pyarrow` and `pyarrow.parquet`
-    "What Parquet needs."
+    "Import pyarrow, or say how to install it."
     try: import pyarrow, pyarrow.parquet
     except ImportError:
         raise LTSError("Parquet needs the package pyarrow: pip install 'lt_signals[scale]', or write "
@@ -55,7 +55,7 @@ def write_parquet(
     tables, # Tables of the same columns, one after the other
     kinds:dict, # {column: kind}: 'int', 'float', 'bool', 'str', 'none'
 ):
-    "Rows as Parquet."
+    "Write rows to a Parquet file."
     pa,parquet = pyarrow_parts()
     types = dict(int=pa.int64(), float=pa.float64(), bool=pa.bool_(), str=pa.string(), none=pa.string())
     schema = pa.schema([(k, types[kind]) for k,kind in kinds.items()])

@@ -34,7 +34,7 @@ class Part:
 
     @property
     def run(self): # `RunFolder`; None where it has not begun
-        "Where it is."
+        "The folder of the run that trains this part."
         return RunFolder.latest(self.out_dir, self.name)
 
     @property
@@ -56,7 +56,7 @@ class StopAt(Callback):
     ): self.part,self.monitor = part,monitor
 
     def after_epoch(self):
-        "Write the score down."
+        "Write down the score after the part's last epoch."
         rec = self.learn.recorder
         if self.epoch + 1 != self.part.stop: return
         if self.monitor not in list(rec.metric_names):
@@ -68,7 +68,7 @@ class StopAt(Callback):
         write_atomically(self.part.run.logs/'stops.json', to_json(stops))
 
     def before_epoch(self):
-        "Stop where the part ends."
+        "Stop training where the part ends."
         if self.epoch == self.part.stop: raise Paused(f'after {self.epoch} epochs')
 
 # %% ../../nbs/runs/29_part.ipynb #7a3a6fe8

@@ -42,7 +42,7 @@ def run_local(
     todo:list, # `Todo`s
     workers:int=None, # Not used: there is one
 ): # Generator of pieces
-    "One item after the other, in this process."
+    "Predict one item after the other, in this process."
     with worker.listening():
         for t in todo: yield from worker.pieces(*t)
 

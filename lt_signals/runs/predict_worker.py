@@ -67,7 +67,7 @@ def list_items(
     own:str=None, # The reader of the files of the run, for a folder of files that nobody knows
     image:bool=False, # Whether they are images
 ) -> list: # `Item`s, each once
-    "What there is to do."
+    "List the files and recordings that are to be predicted."
     paths,found = [Path(p).expanduser() for p in what],{}
     several = sum(p.is_dir() for p in paths) > 1 # Then names begin with the folder
     for p in paths:
@@ -81,7 +81,7 @@ def list_items(
 # %% ../../nbs/runs/24_predict_worker.ipynb #386e95b2
 @dataclass
 class PredictJob:
-    "What is asked of each file."
+    "The options of a prediction over many files."
     run:str # Run that names signals: its folder, that of `save_pretrained`, or a name of `shipped`
     by:str = 'window' # A row for each 'window', 'recording' or 'event'
     top:int = 3 # Most probable classes to name
@@ -185,7 +185,7 @@ def tables(self:Worker,
     item:Item, # What is predicted
     skip:int=0, # Tables at the beginning that are left out
 ): # Generator of tables
-    "What is found in an item."
+    "Predict one file or recording, table by table."
     job,signals = self.job,self.recipe.input == 'signal'
     how = self.recipe if self.namer is None else replace(self.recipe, sample_rate=None)
     inputs = self.inputs = Inputs(item.path, how, item.kind, job.sample_rate, **self._options())

@@ -45,7 +45,7 @@ def answer(
     store:Store, # Samples as it wants them; None: none
     batch_size:int=256, # Samples at a time
 ) -> Answers: # Of every sample
-    "Put samples to a network."
+    "Predict all samples of a store with a finished run."
     if store is None: return Answers(_each(run.outputs(torch.zeros(1, *run.recipe.shape)), lambda z: z[:0].cpu()))
     n = len(store)
     rows = np.minimum(np.arange(padded_size(n)), n - 1) # the last one again, to fill a batch

@@ -117,7 +117,7 @@ def find_pretrained(
     name, # A folder, a name of `shipped`, or 'user/name' of a hub
     hub:bool=False, # Fetch a 'user/name' that is no folder from huggingface.co
 ) -> Path: # The folder
-    "Where a network lies."
+    "Find the folder of a network: a path, one that is shipped, or one on the hub."
     if Path(name).expanduser().is_dir(): return Path(name).expanduser()
     if name in shipped and shipped_folder(name).is_dir(): return shipped_folder(name)
     on_hub = re.fullmatch(r'[\w-][\w.-]*/[\w-][\w.-]*', str(name))

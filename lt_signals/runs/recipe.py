@@ -83,7 +83,7 @@ def input_kind(
     store, # `Store` of the run
     task:str, # A name of `tasks`
 ) -> str: # 'signal', 'image' or 'crop'
-    "What a network looks at."
+    "The kind of input that a network takes."
     if isinstance(store, SignalStore): return 'signal'
     return 'crop' if task == 'detection' else 'image'
 
@@ -195,7 +195,7 @@ def write_recipe(
     recipe:Recipe, # What is written
     path, # File to make or replace
 ):
-    "Write a recipe, atomically."
+    "Write a recipe to a file, whole or not at all."
     write_atomically(path, to_json(asdict(recipe), indent=1))
 
 # %% ../../nbs/runs/03_recipe.ipynb #683339f4

@@ -25,7 +25,7 @@ from ..tasks.amc import stored_temperatures
 
 # %% ../../nbs/runs/21_recognizer.ipynb #d301ad0d
 class Recognizer(FinishedRun):
-    "A finished run as a tool."
+    "A finished run that predicts, explains, learns new classes and is exported."
     @classmethod
     def of(cls,
         run:FinishedRun, # A finished run, wherever it was read

@@ -17,7 +17,7 @@ from ..core.tables import flatten
 # %% ../../nbs/runs/28_search_space.ipynb #c7bf5086
 @dataclass(frozen=True)
 class Choice:
-    "One of some values, of any kind."
+    "A setting of a search that takes one of some values, of any kind."
     values:tuple # What can be chosen
 
     def ends(self): return list(self.values)
@@ -81,7 +81,7 @@ def read_setting(
 def read_space(
     path, # YAML file
 ) -> dict: # {dotted name: `Choice`, `Interval` or value}
-    "The fields of a file."
+    "Read the fields of a search and their values from a YAML file."
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -96,7 +96,7 @@ def read_space(
 # %% ../../nbs/runs/28_search_space.ipynb #3d152024
 @dataclass
 class SweepOptions:
-    "How settings are searched."
+    "Options of a search: how many settings, seeds and workers, and when to stop early."
     trials:int = opt(24, 'settings that are tried', low=1)
     seeds:List[int] = opt([1, 2], 'every setting is trained with each of them')
     generation:int = opt(9, 'settings that are tried together, before the next ones are chosen', low=1)

@@ -172,7 +172,7 @@ def summarize(
     strict:bool=False, # Raise an error for a run that cannot be read, instead of skipping it
     top:int=20, # Rows of the longer tables; 0 shows all
 ) -> Summary: # A `Comparison` for each data set
-    "Compare any number of runs."
+    "Compare any number of runs: rankings, gains over the baseline, significance."
     results, skipped = collect_runs(paths, ignore, strict)
     if not len(results):
         why = [f'{Path(k).name}: {v}' for k,v in skipped.items()]

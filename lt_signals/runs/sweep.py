@@ -135,7 +135,7 @@ def check_space(
 
 # %% ../../nbs/runs/30_sweep.ipynb #679ff4c9
 def import_optuna(): # The package
-    "What chooses settings."
+    "Import Optuna, which chooses settings, or say how to install it."
     try: import optuna
     except ImportError:
         raise LTSError("a search needs the package optuna: pip install 'lt_signals[sweep]'") from None
@@ -156,7 +156,7 @@ def _value(v, drawn):
 # %% ../../nbs/runs/30_sweep.ipynb #9f9f8825
 @dataclass
 class Trial:
-    "A setting that is tried."
+    "One setting of a search that is trained."
     number:int # From 0
     params:dict # {name: value} of what is varied
     state:str='begun' # 'finished', 'stopped after n epochs' or 'failed'
@@ -197,7 +197,7 @@ def parts(self:Sweep,
     trials:list, # `Trial`s
     stop:int, # Epochs; to the end when None
 ) -> list: # A `Part` for each trial and seed, in this order
-    "What is to be trained."
+    "The trainings that are next: each trial with each seed."
     n = self.o.workers or os.cpu_count() or 1
     threads = 0 if n == 1 else max(1, (os.cpu_count() or 1)//n)
     return [Part(f't{t.number:03}_seed{s}', str(self.path), self.fixed | t.params | {'seed': s}, stop,

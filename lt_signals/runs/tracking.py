@@ -45,12 +45,12 @@ class Tracker:
     def scores(self,
         summary:dict, # {name of the stage: {score: value}}
     ):
-        "Hear of the scores."
+        "Take the final scores of a run."
 
     def close(self,
         failed:bool=False, # The run was stopped by an error
     ):
-        "Nothing comes any more."
+        "End the tracking of a run."
 
 # %% ../../nbs/runs/27_tracking.ipynb #a8a9a095
 def _needs(name, package):
@@ -85,7 +85,7 @@ class StageTable(CSVLogger):
 class CSVTracker(Tracker):
     "A table for each stage, `logs/<stage>.csv`"
     def callback(self, stage):
-        "Writes a line an epoch."
+        "A callback that writes a line of a CSV file after every epoch."
         return StageTable((self.run.logs/f'{stage}.csv').absolute())
 
 # %% ../../nbs/runs/27_tracking.ipynb #4967b5df
@@ -145,7 +145,7 @@ class WandbTracker(Tracker):
         self.wandb.summary.update({f'{s}.{k}': v for s,r in summary.items() for k,v in r.items()})
 
     def close(self, failed=False):
-        "End the run there."
+        "End the run at Weights & Biases."
         self.wandb.finish(exit_code=int(failed))
 
 # %% ../../nbs/runs/27_tracking.ipynb #6b3c6b5e

@@ -26,7 +26,7 @@ from ..tasks.task import tasks
 
 # %% ../../nbs/runs/20_verify.ipynb #d63c2be0
 class Check(NamedTuple):
-    "One thing that holds, or does not."
+    "One statement about a run that was checked, and whether it holds."
     file:str # Name of the file that says it
     what:str # What it says
     holds:bool # Whether that follows from the predictions

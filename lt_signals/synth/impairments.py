@@ -115,7 +115,7 @@ class Spread:
         factor:float, # 0 makes all of a population equal, 1 changes nothing
         *names, # Impairments to scale; all when none is named
     ): # A new spread of the same kind
-        "Multiply tolerances."
+        "A copy with all or some tolerances multiplied by factors."
         known = [f.name for f in fields(self)]
         if wrong := [n for n in names if n not in known]:
             raise LTSError(f'no impairment {wrong[0]!r}; choose from {", ".join(known)}')

@@ -28,7 +28,7 @@ from .frame_sets import check_frame_set, frame_batch_size, frame_batches
 layouts = Registry('layout')
 
 class SetPlan(NamedTuple):
-    "What a file holds."
+    "What a file of synthetic signals will hold: classes, SNRs, counts, length."
     classes:list # Names in the file
     modulations:list # Names in `modulations`
     snrs_db:list # dB, whole numbers
@@ -61,7 +61,7 @@ def write_rml2018(
     batches, # From `frame_batches`
     about:str, # Seed and channel as JSON, kept as an attribute
 ):
-    "One HDF5 file: X (n, length, 2), one-hot Y (n, 24), SNR Z (n, 1)"
+    "The HDF5 layout of RadioML 2018: X (n, length, 2), one-hot Y (n, 24), SNR Z (n, 1)"
     n = len(plan.classes)*len(plan.snrs_db)*plan.n_per
     with _make_xyz(path, n, plan.length, about) as f:
         for row,name,snr,x,_ in batches: _write_rows(f, row, x, name, snr)

@@ -53,7 +53,7 @@ class MessageStreams:
         purpose:str, # Name of the stream: 'bits', 'noise', …
         n:int, # Words a message
     ) -> Tensor: # int64 tensor of 32-bit words, shape (batch, n)
-        "Random 32-bit words."
+        "Draw random 32-bit words for each message."
         key = [int(k) for k in seed_stream(self.seed, 'synth', purpose).integers(2**32, size=2)]
         block = torch.arange(-(-n//4), device=self.index.device)[None]
         w = philox((block, self.index, self.emitter, torch.zeros_like(block)), key)

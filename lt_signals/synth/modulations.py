@@ -55,7 +55,7 @@ _linear_table = { # Points, what it is, source of the radii
 def constellation_points(
     name:str, # A linear modulation, or 'OQPSK'
 ) -> Tensor: # complex64, shape (m,), mean power 1
-    "The points of a modulation."
+    "The points of the constellation of a modulation."
     modulations[name] # An unknown name is refused here
     if (p := modulations.info[name].get('points')) is not None: return p.clone()
     known = [k for k,v in modulations.info.items() if 'points' in v]

@@ -166,7 +166,7 @@ class Reception:
         x:Tensor, # Signals at the antenna of the transmitter, complex, shape (batch, time)
         sample_rate:float, # Hz
     ) -> Tensor: # At the antenna of the receiver
-        "The echoes of the day."
+        "Add the echoes of the channel on the day of the recording."
         if not self.effects: return x
         _, gains, delays = self.effects
         return filtered(x, lambda f: echoes(f, gains, delays*sample_rate/1e6))

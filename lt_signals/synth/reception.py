@@ -44,7 +44,7 @@ def noise_shape(
     slope:Tensor, # Exponent of the density, 0 is flat, shape (batch, 1)
     share:Tensor, # Part of the sampled band that is filled; 1 and more is all, shape (batch, 1)
 ) -> Tensor: # Amplitude at the frequencies of `torch.fft.fft`, shape (batch, n), mean square 1
-    "Spectrum of coloured noise."
+    "The spectrum of coloured noise, as amplitudes."
     f = torch.fft.fftfreq(n, device=slope.device).abs()
     a = f.clamp_min(1/n)**(-slope/2)
     a = torch.where(share < 1, a*(1 + (2*f/share)**16).rsqrt(), a)
@@ -55,5 +55,5 @@ def coloured(
     slope:Tensor, # Exponent of the density, shape (batch, 1)
     share:Tensor, # Part of the band that is filled, shape (batch, 1)
 ) -> Tensor: # Complex noise of the same mean power, shape (batch, n)
-    "Noise with a spectrum."
+    "Colour white noise with a spectrum."
     return torch.fft.ifft(torch.fft.fft(w)*noise_shape(w.shape[1], slope, share))

@@ -97,7 +97,7 @@ def draw_remote(
     spread:RemoteSpread=None, # The defaults of `RemoteSpread` when None
     seed:int=42, # Transmitter `k` of a seed is always the same
 ) -> dict: # `keying`, `code`, `template` (bool, the bits), `changes` (bool, which ones vary), and numbers
-    "Draw a transmitter."
+    "Draw the parameters of a remote control: keying, code, rate, tolerances."
     rng, ranges = seed_stream(seed, 'remote', k), asdict(spread or RemoteSpread())
     res = dict(keying='fsk' if rng.random() < ranges.pop('fsk') else 'ook',
                code=list(codes)[rng.integers(len(codes))])

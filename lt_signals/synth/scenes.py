@@ -217,7 +217,7 @@ def synth_scene(
     i:int=0, # Number of the scene
     **kwargs, # Fields of `Scenes`
 ) -> tuple: # I/Q float32 (2, n_samples), its boxes
-    "One scene."
+    "Make one wide-band scene and the boxes of its signals."
     x,boxes = Scenes(**kwargs).take([i])
     return x[0], boxes
 

@@ -65,7 +65,7 @@ def fetch(self:StreamSource,
     rows:np.ndarray, # int64 (k,), in any order
     epoch:int=0, # Epoch of those that are trained on
 ) -> Tensor: # float32 (k, 2, length), on `device`
-    "The signals of some rows."
+    "Compute the signals of some rows."
     n,fixed = self.sizes[0],rows >= self.sizes[0]
     if not fixed.any(): return self.make(0, rows + n*epoch)
     if self._fixed is None: self._fixed = self._make_fixed()
@@ -92,7 +92,7 @@ def read(self:StreamSource, rows):
 def to(self:StreamSource,
     device, # 'cpu', 'cuda', …
 ):
-    "The same signals, computed on another device."
+    "A copy of the source that computes the same signals on another device."
     new = copy.copy(self)
     new.device,new._fixed = torch.device(device),None
     return new
@@ -117,7 +117,7 @@ class StreamStore(SignalStore):
         return new
 
     def to(self, device):
-        "The same signals, computed on another device; none are held."
+        "A copy of the store that computes the same signals on another device; none are held."
         new = copy.copy(self)
         new.source = self.source.to(device)
         return new
@@ -153,7 +153,7 @@ class ModulationSource(StreamSource):
                          snr_db=np.array(snrs_db)[cell % len(snrs_db)])
 
     def make(self, part, index):
-        "Frames, class by class."
+        "Make frames, one class after the other."
         cell = index % (len(self.classes)*len(self.snrs))
         number,snr = torch.from_numpy(index),torch.from_numpy(self.snrs[cell % len(self.snrs)])
         out,of = torch.empty(len(index), 2, self.length, device=self.device),cell//len(self.snrs)

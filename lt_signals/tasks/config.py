@@ -44,7 +44,7 @@ class RunConfig:
 def task_section(
     task:str, # A name of `tasks`
 ) -> tuple: # Name of the section that the task has of its own, and its dataclass or None
-    "The section of a task."
+    "The section of the configuration that belongs to a task."
     cls = tasks[task]
     return cls.section or task, cls.Section
 

@@ -150,7 +150,7 @@ def finished_network(
 
 # %% ../../nbs/tasks/06_crop_learner.ipynb #46b6f80a
 class Advice(NamedTuple):
-    "A phase, and why."
+    "The phase of a detector that fits the number of labels, and why."
     phase:str # 'siamese' or 'direct'
     reason:str # One sentence
 
@@ -179,7 +179,7 @@ def recommend_phase(
 def validated_on_training(
     dls:SignalDataLoaders, # Crops, without a validation part
 ) -> SignalDataLoaders: # Others; those stay as they are
-    "The same loaders, which validate on the training crops, each once and unaltered."
+    "Loaders that validate on the training crops, where none are held out."
     new = copy(dls)
     new.loaders = [dls.train, as_they_are(dls.train), *dls.loaders[2:]]
     new.split = dls.split._replace(valid=dls.split.train)

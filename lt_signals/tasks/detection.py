@@ -93,7 +93,7 @@ def chosen_network(
     cfg, # Configuration of a run
     dls, # `SignalDataLoaders` of its crops
 ) -> str: # A name of `models`
-    "The network of a run."
+    "The name of the network: the one asked for, or one that fits the number of labels."
     if cfg.model.name != 'auto': return cfg.model.name
     return phases[recommend_phase([], len(dls.train.indices)).phase]
 
@@ -125,7 +125,7 @@ def loaders(self:Detection, cfg, dls):
 
 @patch
 def stages(self:Detection, cfg):
-    "Those of the configuration; with nothing held out, training does not stop early."
+    "The stages of the configuration, without early stopping where nothing is held out."
     e = cfg.early_stopping
     if cfg.data.val_ratio == 0 and e.monitor == 'f1':
         cfg = replace(cfg, early_stopping=replace(e, patience=0, monitor='valid_loss'))
@@ -141,7 +141,7 @@ def learner(self:Detection, cfg, dls):
 
 @patch
 def evaluate(self:Detection, ctx:RunContext, res):
-    "As `evaluate_crops`."
+    "Score the crops of each part, as `evaluate_crops` does."
     return evaluate_crops(ctx, res)
 
 # %% ../../nbs/tasks/07_detection.ipynb #f12a3918

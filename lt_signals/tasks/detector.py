@@ -72,7 +72,7 @@ def evaluate(self:Detector,
     crops, # Crops (n, 1, height, width), tensor or array, or a `CropStore`
     labels=None, # 1 for a signal, 0 otherwise; those of the store when None
 ) -> dict: # As `crop_scores`
-    "Scores on labelled crops."
+    "Score the detector on labelled crops."
     if labels is None:
         if not isinstance(crops, Store):
             raise LTSError('`labels` is missing; only a store has labels of its own')

@@ -58,7 +58,7 @@ class Emitter(Task):
         return synthetic_emitters(cfg) if cfg.data.path is None else open_store(cfg.data)
 
     def learner(self, cfg, dls):
-        "A model and a loss by name."
+        "A learner with the model and the loss that the configuration names."
         m = cfg.model
         return classifier_learner(dls, m.name, cfg.loss.name, m.weights,
                                   loss_options=loss_options(cfg), **m.options)
@@ -99,7 +99,7 @@ def extra_results(self:Emitter, ctx:RunContext):
 
 @patch
 def rescore(self:Emitter, cfg, results, seen):
-    "Those of every task, and the vote of the windows of test recordings."
+    "The scores of every task and, of test recordings, those of the vote of their windows."
     res, capture = super(Emitter, self).rescore(cfg, results, seen), seen.columns.get('capture')
     if capture is None or results['part'] != 'test': return res
     return res | dict(recordings=_vote(seen.preds, capture, results['class_counts']))
@@ -132,7 +132,7 @@ def wants_map(
 
 @patch
 def figure_data(self:Emitter, ctx:RunContext, results):
-    "With a map of the features of the scored part after the last stage."
+    "What figures need, with a map of the features after the last stage."
     how, (*stages, last) = ctx.cfg.visualization, super(Emitter, self).figure_data(ctx, results)
     preds = ctx.predict(ctx.scored_part)
     if wants_map(how, len(preds.targets)): last = last | dict(embedding=embed(preds, how.max_samples))

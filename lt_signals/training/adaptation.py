@@ -141,7 +141,7 @@ class Imprinted(Stage):
     mode = 'means'
 
     def run(self, ctx):
-        "Nothing is left to do."
+        "Do nothing: the classifier has been made from the means of features."
         return dict(history=[])
 
 # %% ../../nbs/training/17_adaptation.ipynb #eb6080a2
@@ -173,5 +173,5 @@ class Adaptation(Training):
 
     @property
     def way(self):
-        "What learns."
+        "Which parameters learn: those of the head, or all."
         return HeadAlone() if self.mode == 'head' else FasterHead()

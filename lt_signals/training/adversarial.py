@@ -88,7 +88,7 @@ class DomainAdversary(Callback):
     def aside(self, state): self.critic.load_state_dict(state)
 
     def before_fit(self):
-        "Find the head."
+        "Find the classifier, whose input the adversary looks at."
         self.classifier, self.hook = class_head(self.model, self.n_classes), None
 
     def before_train(self):

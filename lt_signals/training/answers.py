@@ -77,7 +77,7 @@ def get_preds(self:SignalLearner,
     reorder:bool=True, # Predict what a shuffled loader has, in the order of its samples
     **kwargs, # Passed to fastai's
 ) -> tuple: # Samples, probabilities, targets, labels, losses: what was asked for, in this order
-    "As fastai's; with several targets, probabilities are a dictionary, and labels a tuple."
+    "Predict as fastai does; several targets give a dictionary of probabilities."
     if reorder and isinstance(dl, SignalDL) and dl.sampler is not None: dl = dl.new(shuffle=False)
     res = Learner.get_preds(self, ds_idx, dl, with_input, with_decoded, with_loss, *args,
                             reorder=False, **kwargs)
@@ -132,7 +132,9 @@ def tta(self:SignalLearner,
 # %% ../../nbs/training/07_answers.ipynb #602ade12
 class SeveralLabels(tuple):
     "Labels of several targets, of which each has the size of the batch."
-    def size(self, *args): return self[0].size(*args)
+    def size(self, *args):
+        "The number of samples."
+        return self[0].size(*args)
 
 @patch(as_prop=True)
 def y(self:SignalLearner):

@@ -31,7 +31,7 @@ class CalibratedHead(nn.Module):
 # %% ../../nbs/training/03_calibrated.ipynb #83677d17
 @patch(as_prop=True)
 def weight(self:CalibratedHead):
-    "Class weights of `base`."
+    "The class weights of the classifier that is calibrated."
     return self.base.weight
 
 # %% ../../nbs/training/03_calibrated.ipynb #74349639

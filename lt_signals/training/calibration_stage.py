@@ -99,7 +99,7 @@ def change_logits(
     change, # Function of a block of them and a strength, that gives others
     tau:float, # The strength
 ):
-    "Change logits for good."
+    "Change logits in place, block by block."
     for at in row_slices(logits.shape): logits[at] = change(logits[at], tau)
 
 # %% ../../nbs/training/13_calibration_stage.ipynb #979c4d85

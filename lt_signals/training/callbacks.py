@@ -59,7 +59,7 @@ class KeepBest(TrackerCallback):
         self.weights = {k: v.detach().clone() for k,v in self.model.state_dict().items()}
 
     def after_fit(self):
-        "Put the best weights back."
+        "Put the weights of the best epoch back."
         super().after_fit()
         if self.weights is not None: self.model.load_state_dict(self.weights)
 
@@ -246,7 +246,7 @@ class ClipGradients(GradientClip):
         self.params = [*self.model.parameters(), *loss_parameters(self.loss_func)]
 
     def before_step(self):
-        "As fastai's, which knows the model alone."
+        "Clip the gradients of all trained parameters, those of the loss included."
         nn.utils.clip_grad_norm_(self.params, self.max_norm, self.norm_type)
 
 # %% ../../nbs/training/02_callbacks.ipynb #b44967a4

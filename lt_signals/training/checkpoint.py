@@ -207,7 +207,7 @@ class Checkpointer(Callback):
             self.seconds = self.state.get('seconds', 0.)
 
     def after_epoch(self):
-        "Hand a snapshot over."
+        "Write a snapshot after every n-th and the last epoch."
         if (self.epoch + 1) % self.every and self.epoch + 1 != self.n_epoch: return
         self.write(dict(snapshot(self.learn), seconds=self.elapsed))
 
@@ -245,7 +245,7 @@ def save_weights(
 def weights_file(
     path, # File of weights, or folder of a finished run
 ) -> Path: # The file
-    "Where the weights are."
+    "The file of weights that a path means: itself, or the one of a run folder."
     path = Path(path).expanduser()
     if not path.is_dir():
         if path.is_file(): return path

@@ -117,7 +117,7 @@ class MaxNorm(Callback):
         self.n_classes, self.share = n_classes, share
 
     def before_fit(self):
-        "Find the radius."
+        "Take the radius from the weights that the classifier has at the start."
         layers = find_classifier_layers(self.model, self.n_classes).values()
         self.rows = [m.weight for m in layers]
         ends = [torch.stack(w.detach().norm(dim=1).aminmax()) for w in self.rows]
@@ -126,7 +126,7 @@ class MaxNorm(Callback):
 
     @torch.no_grad()
     def after_step(self):
-        "Project."
+        "Shorten weights that are longer than the radius."
         for w,r in zip(self.rows, self.radius):
             w.mul_((r/w.norm(dim=1, keepdim=True)).clamp_max(1))
 
@@ -169,7 +169,7 @@ class LowRankBackbone(TrainAll):
 
     @classmethod
     def of(cls, stage):
-        "With rank and strength of the stage."
+        "Make the training with the rank and the strength of a stage."
         return cls(stage.rank, stage.alpha)
 
     def keeps_statistics(self, stage):
@@ -186,7 +186,7 @@ class LowRankBackbone(TrainAll):
         model:nn.Module, # Changed in place
         n_classes:int, # Number of classes
     ):
-        "Put the additions in."
+        "Put low-rank additions into the layers of the backbone."
         add_low_rank(model, self.rank, self.alpha)
 
     def finish(self,

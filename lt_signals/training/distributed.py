@@ -111,7 +111,7 @@ def release(self:ShardedTrainer):
 # %% ../../nbs/training/06_distributed.ipynb #e7715254
 @patch
 def after_fit(self:ShardedTrainer):
-    "Give everything back."
+    "Put model, loaders and optimiser back as they were before training."
     self.release()
 
 # %% ../../nbs/training/06_distributed.ipynb #bc5f340c
@@ -172,7 +172,7 @@ def synced_batchnorm(
 class SmoothLoss(AvgSmoothLoss):
     "fastai's running mean of the loss, kept on the device of the loss."
     def accumulate(self, learn):
-        "Add the loss of a batch."
+        "Add the loss of a batch to the running mean."
         loss = learn.loss.detach().mean()
         self.val = torch.lerp(loss, self.val if self.count else torch.zeros_like(loss), self.beta)
         self.count += 1
@@ -182,7 +182,7 @@ class CalmProgress(ProgressCallback):
     "fastai's bar; the loss beside it is that of every 20th batch."
     name, every = 'progress', 20
     def after_batch(self):
-        "Move the bar."
+        "Move the progress bar, at most every few batches."
         if self.iter % self.every == 0: return super().after_batch()
         self.pbar.update(self.iter + 1)
 

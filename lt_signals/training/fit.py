@@ -37,7 +37,7 @@ def first_plan(
     learn, # A `Learner`
     prior:HeadPrior=None, # What its head has learned, where it has been trained before
 ) -> Plan: # What the first stage will find
-    "The plan before any stage."
+    "What the first stage will find: class counts and the prior of the classifier."
     counts = np.asarray(learn.dls.train.real_counts)
     head = class_head(learn.model, len(counts))
     if prior is not None: return Plan(learn, counts, head, prior.adjusted)

@@ -233,7 +233,7 @@ def from_config(cls:DiffusionStage,
 def generator(self:DiffusionStage,
     dls, # `DataLoaders` of the run
 ) -> SignalDiffusion: # On the CPU, with the weights it starts from
-    "The untrained generator."
+    "Make the untrained generator."
     return SignalDiffusion(dls.c, dls.train.store.sample_shape, **self.options)
 
 # %% ../../nbs/training/16_generator_stage.ipynb #3b7f9c06
@@ -285,7 +285,7 @@ def train(self:DiffusionStage,
     cbs=(), # Further callbacks
     speed:SpeedConfig=SpeedConfig(), # What makes a step faster
 ) -> tuple: # Trained `SignalDiffusion`, history, best epoch
-    "Train the generator."
+    "Train the generator on the training part."
     fit = Stage1(epochs=self.epochs, lr=self.lr, ema_decay=self.ema_decay, monitor='valid_loss')
     train = resample(dls.train.new(batch_tfms=self.augment), self.sampler, self.epochs, seed)
     gen = diffusion_learner(dls.with_train(train), self.generator(dls))

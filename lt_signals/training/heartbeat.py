@@ -49,7 +49,7 @@ class Heartbeat(threading.Thread):
 # %% ../../nbs/training/05_heartbeat.ipynb #6156220b
 @patch
 def listen(self:Heartbeat):
-    "One sign of this process; a message if another has given none for too long."
+    "Give a sign of life; return a message where another process has given none for too long."
     self.store.add(f'beat{self.rank}', 1)
     for r,(last,when) in list(self.seen.items()):
         beat,now = self.store.add(f'beat{r}', 0),time.monotonic()

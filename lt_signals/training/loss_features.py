@@ -30,7 +30,7 @@ class LossFeatures(Callback):
         self.hook = None
 
     def before_fit(self):
-        "Find the head."
+        "Find the classifier, whose input the loss needs."
         self.classifier = class_head(self.model, self.n_classes)
 
     def _view(self):
@@ -72,5 +72,5 @@ def after_pred(self:LossFeatures):
 
 @patch
 def after_loss(self:LossFeatures):
-    "Put the loss back."
+    "Put the loss back that the learner had."
     self.learn.loss_func = self.plain_loss

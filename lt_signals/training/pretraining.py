@@ -83,7 +83,7 @@ def from_config(cls:Pretrain,
 def signals(self:Pretrain,
     dls, # `SignalDataLoaders` of the run
 ) -> tuple: # A store, and its rows, int64
-    "What is learned from."
+    "The signals that pretraining learns from; their labels are not looked at."
     if self.data is None: return dls.store, unlabelled_rows(dls, self.group)
     own = dls.store
     how = {'target_length': own.sample_shape[-1], 'normalize': own.normalize, **self.data_options}
@@ -141,7 +141,7 @@ def learner(self:Pretrain,
     model:SignalModel, # What is trained, in place; its head is left alone
     seed:int=42, # Of pairs, order and augmentation
 ) -> Learner: # Its model wraps `model`
-    "A learner on pairs."
+    "A learner that trains a model on pairs of altered signals."
     way = pretexts.create(self.method, model, **self.options).to(dls.device)
     learn = signal_learner(self.loaders(dls, seed), way, way.loss, metrics=[])
     learn.opt_func = build_optimizer()

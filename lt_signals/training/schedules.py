@@ -25,7 +25,7 @@ schedules = Registry('schedule')
 def constant(
     epochs:float, # Length in epochs
 ): # Factor as a function of the epoch
-    "The peak rate throughout."
+    "A learning rate that stays at its peak throughout."
     return lambda t: 1.
 
 # %% ../../nbs/training/01_schedules.ipynb #b694bdcx

@@ -15,7 +15,7 @@ from ..core.config import opt
 # %% ../../nbs/training/10_sections.ipynb #1766895x
 @dataclass
 class ModelConfig:
-    "The network."
+    "Fields that say which network is trained and with which options."
     name:str = opt('ConvNetADSB', 'a name of the registry `models`')
     options:Dict[str, Any] = opt({}, "further arguments of the model, e.g. '{depth: 3, width: 32}'")
     weights:Optional[str] = opt(None, 'file of weights, or folder of a run, to start from')
@@ -44,7 +44,7 @@ class SamplingConfig:
 # %% ../../nbs/training/10_sections.ipynb #a537405y
 @dataclass
 class TrainingConfig:
-    "Optimisation of stage 1."
+    "Fields that say how stage 1 is trained: epochs, rates, optimiser, schedule."
     epochs:int = opt(20, 'passes over the training part', low=1)
     lr:float = opt(2e-3, 'peak learning rate', low=0)
     weight_decay:float = opt(1e-2, 'decoupled weight decay', low=0)

@@ -45,7 +45,7 @@ def compile_error(
 def switched_on(
     speed:SpeedConfig, # What is asked for
 ) -> list: # Names
-    "The switches that are on."
+    "The names of the speed options that are switched on."
     return [k for k,v in asdict(speed).items() if v]
 
 def _in_the_way(speed, model, device, amp):
@@ -84,7 +84,7 @@ class BFloat16(MixedPrecision):
     def __init__(self): super().__init__(AMPMode.BF16)
 
     def before_fit(self):
-        "As fastai's, for the processor; bfloat16 needs no scaling."
+        "Begin mixed precision on the processor; bfloat16 needs no scaling."
         self.autocast, self.scales = torch.autocast('cpu', torch.bfloat16), []
         self.learn.scaler = torch.amp.GradScaler('cpu', enabled=False)
 
@@ -94,7 +94,7 @@ class BFloat16(MixedPrecision):
         self.inside = True
 
     def after_loss(self):
-        "Compute in float32 again."
+        "Return to float32 after the loss."
         self.leave()
 
     def leave(self):

@@ -159,7 +159,7 @@ class TrainContext:
 # %% ../../nbs/training/09_stages.ipynb #6b08b5a6
 @patch(as_prop=True)
 def dls(self:TrainContext):
-    "The loaders of the learner."
+    "The data loaders of the learner."
     return self.learn.dls
 
 # %% ../../nbs/training/09_stages.ipynb #622648dd
@@ -205,7 +205,7 @@ def train_on(self:TrainContext,
 
 # %% ../../nbs/training/09_stages.ipynb #5b0e7a12
 class Stage:
-    "One step of a run; a child is a dataclass of its settings."
+    "One step of training; each kind of stage is a dataclass of its settings."
     name = 'stage' # Name in results and files
     mode = 'stage' # What kind of step it is, in results
     sections = {} # Sections of a configuration that it reads: name → dataclass
@@ -229,7 +229,7 @@ class Stage:
     def run(self,
         ctx:TrainContext, # What is there
     ) -> dict: # JSON-able; with 'history', 'best_epoch' and, where the head was trained, 'prior'
-        "Do it."
+        "Train, or do whatever the stage is for, and return its results."
         raise NotImplementedError
 
     def restore(self,

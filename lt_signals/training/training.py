@@ -43,7 +43,7 @@ class TrainAll:
         n_classes:int, # Number of classes
         stage, # The stage
     ) -> tuple: # Groups of parameters, and the rate of each
-        "What learns, and how fast."
+        "All trainable parameters, as one group with one learning rate."
         return [trainable_params(model)], [stage.lr]
 
     def keeps_statistics(self,
@@ -264,7 +264,7 @@ def groups(self:Training,
     n_classes:int, # Number of classes
     loss, # The loss of the stage
 ) -> tuple: # Groups of parameters, with the rate and the weight decay of each
-    "What the stage trains."
+    "The parameters that the stage trains, in groups with their learning rates and weight decays."
     groups, rates = self.way.groups(model, n_classes, self)
     decays = [self.weight_decay]*len(groups)
     extra = loss_parameters(loss)

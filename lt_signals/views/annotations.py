@@ -45,7 +45,7 @@ def capture_segment(
     first:int=0, # Its first sample
     center_freq:float=None, # Hz; None where unknown
 ) -> dict:
-    "A capture segment of SigMF."
+    "Make a capture segment of SigMF."
     centre = {} if center_freq is None else {'core:frequency': center_freq}
     return {'core:sample_start': first} | centre
 

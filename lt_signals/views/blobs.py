@@ -296,7 +296,7 @@ def push(self:BlobSearch,
 # %% ../../nbs/views/07_blobs.ipynb #6abc1f9x
 @patch
 def boxes(self:BlobSearch, parts):
-    "Blobs in Hz and seconds."
+    "The blobs as boxes in Hz and seconds."
     s,(low,high) = self.spec,_occupied(parts.energy)
     high = np.maximum(high, low + .5)
     snr = parts.energy.sum(1)/((high - low)*(parts.last - parts.first + 1))

@@ -121,7 +121,7 @@ class Constellation(nn.Module):
                     scale=self.scale, smooth=self.smooth, resolutions=list(self.resolutions))
 
     def extra_repr(self):
-        "The options, for printing."
+        "The options that `print` shows."
         return ', '.join(f'{k}={v!r}' for k,v in self.options.items())
 
 # %% ../../nbs/views/00_constellation.ipynb #b31c3960
@@ -385,7 +385,7 @@ def _quick_images(self:Constellation, x):
 def forward(self:Constellation,
     x:Tensor, # I/Q, real (batch, 2, time)
 ) -> Tensor: # float32 (batch, n_channels, size, size), on the device of `x`
-    "Render a batch."
+    "Draw the constellation of each signal of a batch."
     if x.ndim != 3 or x.shape[1] != 2 or not x.shape[2] or x.is_complex():
         raise LTSError(f'`x` has shape {tuple(x.shape)} ({x.dtype}); I/Q is real (batch, 2, time)')
     x = plain_tensor(x).float().contiguous()

@@ -54,7 +54,7 @@ class SplitHDF5Dataset(Store):
 def to(self:SplitHDF5Dataset,
     device, # 'cpu', 'cuda', …
 ):
-    "The same I/Q, all held on `device`; rendered there."
+    "A copy with all I/Q held on `device`, where images are drawn too."
     new = copy.copy(self)
     new.store,new._rows = self.store.subset(self._rows).to(device),None
     return new

@@ -41,7 +41,7 @@ class LabelFile:
 
     @property
     def numbers(self) -> dict: # Class number of each labelled crop, in order of labelling
-        "What has been said."
+        "The labels given so far, by number of the crop."
         return {i: y for i,(y,_) in self._rows.items()}
 
     @property
@@ -73,7 +73,7 @@ def set(self:LabelFile,
     i:int, # Number of the crop
     label:int, # Number of its class
 ):
-    "Label a crop, and write."
+    "Label a crop and write the file."
     others = {k: row for k,row in self._rows.items() if k != i}
     self._write({**others, i: self._row(i, label)})
 

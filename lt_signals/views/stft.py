@@ -41,17 +41,17 @@ class Spectrogram:
 
     @property
     def db(self) -> Tensor:
-        "`power` in dB."
+        "The power in dB."
         return 10*self.power.clamp_min(1e-30).log10()
 
     @property
     def freqs(self) -> np.ndarray: # (n_fft,)
-        "Middle of each bin, Hz."
+        "The middle of each frequency bin, Hz."
         return (np.arange(self.n_fft) - self.n_fft//2)*self.sample_rate/self.n_fft
 
     @property
     def times(self) -> np.ndarray: # (frames,)
-        "Middle of each frame, s."
+        "The middle of each frame, seconds."
         k = np.arange(self.power.shape[-1])
         return self.start + (k*self.hop + self.n_fft/2)/self.sample_rate
 

@@ -38,14 +38,14 @@ class Stream:
 
     @property
     def duration(self) -> float:
-        "Length in seconds."
+        "The length of the recording, seconds."
         return self.n/(self.sample_rate or 1.)
 
     def read(self,
         start:int=0, # First sample
         count:int=None, # Samples; to the end when None
     ) -> Tensor: # complex64 (count,)
-        "Read a stretch."
+        "Read a stretch of the recording."
         start,count = int(start),self.n - int(start) if count is None else int(count)
         x = np.ascontiguousarray(self.recording.read(start, count))
         if not self.recording.finite and not np.isfinite(x).all():
@@ -98,7 +98,7 @@ def find(self:BlobDetector,
     stream:Stream, # What to search
     **kwargs, # `block`, the samples that `BlobDetector.stream` reads at a time
 ) -> pd.DataFrame: # Boxes, in order of their start
-    "All boxes of a recording."
+    "Find the signals of a recording, as boxes."
     return join_boxes(self.stream(stream, **kwargs))
 
 # %% ../../nbs/views/09_streams.ipynb #5319088f
