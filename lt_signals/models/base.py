@@ -17,8 +17,8 @@ from ..io.types import plain_tensor
 
 # %% ../../nbs/models/00_base.ipynb #b17c8ad5
 models = Registry('model', [f'lt_signals.models.{m}' for m in (
-    'iq', 'frequency', 'experts', 'shared_experts', 'baselines', 'dualview', 'vision', 'cbam',
-    'siamese')])
+    'iq', 'frequency', 'experts', 'shared_experts', 'baselines', 'dualview', 'receiver_net',
+    'vision', 'cbam', 'siamese')])
 heads = Registry('head', [f'lt_signals.models.{m}' for m in (
     'heads', 'expert_heads', 'etf', 'contrast_head')])
 

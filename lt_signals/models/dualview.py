@@ -13,29 +13,14 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn, Tensor
 
-from ..core.device import exporting
 from ..core.errors import LTSError
 from .base import models, SignalModel
 from .iq import residual_stages
 from .layers import conv_block, GlobalMeanPool
 from .multitask import FeatureNorm
-from .symbols import (find_lines, power_lines, symbol_clock, symbol_values,
-                                       turn_back)
+from .symbols import (find_lines, power_lines, row_histogram, symbol_clock,
+                                       symbol_values, turn_back)
 from ..views.constellation import Constellation
-
-# %% ../../nbs/models/13_dualview.ipynb #334176cb
-def _histogram(values, inside, bins, top):
-    "Share of the values in each of `bins` bins from 0 to `top`, over that of a flat histogram."
-    i = (values*(bins/top)).long().clamp(0, bins - 1).where(inside, bins)
-    return _counts(i, bins + 1)[:, :bins]*bins/inside.sum(1, keepdim=True).clamp_min(1)
-
-def _counts(i, n):
-    "How often each number below `n` is in each row of `i`, (batch, n)."
-    zeros = torch.zeros(i.shape[0], n, device=i.device)
-    if exporting() or i.device.type != 'cpu': # there `bincount` waits for the largest number
-        return zeros.scatter_add(1, i, torch.ones_like(i, dtype=zeros.dtype))
-    row = torch.arange(len(i), device=i.device)[:, None]*n
-    return torch.bincount((i + row).flatten(), minlength=zeros.numel()).view_as(zeros)
 
 # %% ../../nbs/models/13_dualview.ipynb #821574ex
 def _log_spectrum(z, bins):
@@ -90,7 +75,7 @@ def forward(self:SymbolView,
     frequency, strength = find_lines(powers)
     image, levels, there = self.quadrant(turn_back(s, powers[-1], 4, frequency[-1]), inside)
     phases = turn_back(s, powers[-2], 8, frequency[-2]).angle()*4/math.pi
-    seen = [_histogram(v, ok, self.bins[k], top) for k,v,ok,top in (
+    seen = [row_histogram(v, ok, self.bins[k], top) for k,v,ok,top in (
         ('levels', levels, there, 1.8), ('radii', s.abs(), inside, 2.),
         ('phases', phases.remainder(1), inside, 1.), ('amplitudes', z.abs(), every, 3.))]
     step = (z[:, 1:]*z[:, :-1].conj()).angle()
