@@ -49,7 +49,7 @@ from lt_signals.models.multitask import create_multitask
 from amc_frames import endless, finite, in_noise, LEVELS, limited, linear, Part, SETS, SHARES
 
 OPTIONS = {'resnet18': dict(image_size=64), 'ResNet1D': dict(depth=3, width=32)}
-MODELS = ['CGDNet', 'GRU2', 'LSTM2', 'MCLDNN', 'PETCGDNN', 'MoEAMC', 'ResNet1D', 'resnet18', 'DualViewNet']
+MODELS = ['ReceiverNet', 'CGDNet', 'GRU2', 'LSTM2', 'MCLDNN', 'PETCGDNN', 'MoEAMC', 'ResNet1D', 'resnet18', 'DualViewNet']
 SNR_HEADS = dict(distance='DistancePenalizedSNR', ordinal='OrdinalSNR', classes='CrossEntropy', regression=None)
 TASKS = 'modulation', 'snr'
 MARKS = .5, 1, 2, 5, 10, 20, 40, 60, 90, 120  # minutes or epochs at which the learning curve is taken
