@@ -50,6 +50,7 @@ def test_files_grow_with_the_classes(tmp_path):
 
 
 def test_no_cell_for_each_pair_of_classes():
+    import seaborn  # noqa: F401, loaded before memory is watched
     from matplotlib.figure import Figure
     from lt_signals.evaluation.analysis import ClassificationAnalyzer
     from lt_signals.evaluation.figures import figures

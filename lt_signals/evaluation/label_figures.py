@@ -5,36 +5,35 @@
 # %% auto #0
 __all__ = ['plot_label_scores', 'plot_label_confusion', 'plot_precision_recall']
 
-# %% ../../nbs/evaluation/18_label_figures.ipynb #f72fd275
+# %% ../../nbs/evaluation/18_label_figures.ipynb #78065e48
 import numpy as np
 from matplotlib.colors import Normalize
 from sklearn.metrics import precision_recall_curve
 
 from .analysis import Ranks
-from .class_figures import (ClassOrder, color_scale, confusion_image,
-                                                 write_cells)
+from .class_figures import ClassOrder
+from .confusion_figures import color_scale, confusion_image, write_cells
 from .figures import (house_style, legend_beside, name_ticks, new_axes,
-                                           none_to_nan, OKABE_ITO, register_figure, short_name,
-                                           stage_title)
-from .metrics import dense_confusion
+                                           none_to_nan, OKABE_ITO, percent_axis, PRINT_WIDTH,
+                                           register_figure, short_name, stage_title)
 from .multilabel import checked_labels, class_thresholds, LabelPredictions
 
 # %% ../../nbs/evaluation/18_label_figures.ipynb #ea0e96ef
 _score_styles = dict(precision=('precision', OKABE_ITO[5]), recall=('recall', OKABE_ITO[0]),
                      f1=('F1', 'k'), ap=('AP', OKABE_ITO[4])) # Label and colour
 
-# %% ../../nbs/evaluation/18_label_figures.ipynb #0a81b439
+# %% ../../nbs/evaluation/18_label_figures.ipynb #8dc3d119
 def _name_labels(ax, classes, rows, most=10):
     "Names of the classes with their images; of more than fit, some names."
-    names = [*map(short_name, classes.names)]
-    ax.set_xlabel('class, most frequent first')
-    if len(rows) > most: return name_ticks(ax.xaxis, names, 25, rotation=90)
-    ax.set_xticks(range(len(rows)), [f'{n}\n{r["frequency"]:,} · {r["support"]:,}'
-                                     for n,r in zip(names, rows)])
+    many = f', means of up to {classes.size} neighbours' if classes.size > 1 else ''
+    ax.set_xlabel(f'class, most frequent first{many}')
+    if len(rows) > most: return classes.ticks(ax.xaxis)
+    name_ticks(ax.xaxis, [f'{short_name(n)}\n{r["frequency"]:,} · {r["support"]:,}'
+                          for n,r in zip(classes.names, rows)])
     ax.set_xlabel('class, its training · test images')
 
-# %% ../../nbs/evaluation/18_label_figures.ipynb #684c33fc
-@register_figure('label_scores', 'labels', figsize=(7, 2.6))
+# %% ../../nbs/evaluation/18_label_figures.ipynb #cfdfbb78
+@register_figure('label_scores', 'labels', figsize=(PRINT_WIDTH['page'], 2.8))
 def plot_label_scores(
     results, # Stages with 'labels'; the last one is drawn
     ax=None, # Axes to draw on
@@ -43,42 +42,48 @@ def plot_label_scores(
     res = results[-1]['labels']
     classes = ClassOrder(res)
     rows = [res['per_class'][f'class_{i}'] for i in classes.order]
-    at = np.arange(len(rows))
+    at = classes.edges[:-1] + (np.diff(classes.edges) - 1)/2
     for j,(k,(label,color)) in enumerate(_score_styles.items()):
-        y = [none_to_nan(r[k]) for r in rows]
+        y = classes.means(np.array([none_to_nan(r[k]) for r in rows], dtype=float))
         if len(rows) > 25: ax.plot(at, y, '.', ms=4, color=color, label=label)
         else: ax.bar(at + .2*(j - 1.5), y, .18, color=color, label=label)
+    percent_axis(ax.yaxis, 'score')
     _name_labels(ax, classes, rows)
     ax.grid(False, axis='x')
-    ax.set(ylim=(0, 1.02), xlim=(-.6, len(rows) - .4), ylabel='score',
-           title=stage_title(results[-1], f'macro F1 {res["overall"]["macro_f1"]:.3f}'))
+    mean = f'scores of the labels, mean F1 {100*res["overall"]["macro_f1"]:.1f} %'
+    ax.set(ylim=(0, 1.02), xlim=(-.6, len(rows) - .4), title=stage_title(results[-1], mean))
     legend_beside(ax)
     return ax
 
 # %% ../../nbs/evaluation/18_label_figures.ipynb #2b48bfd4
 def _label_shares(res):
-    "Names of the classes, the most frequent first and 'none' last, and what is predicted of each."
-    classes = ClassOrder(res)
-    order = [*classes.order, len(classes)]
-    n = dense_confusion(res['together'])[np.ix_(order, order)]
-    have = [*(res['per_class'][f'class_{i}']['support'] for i in classes.order), n[-1].sum()]
-    return [*map(short_name, classes.names), 'none'], n/np.maximum(have, 1)[:, None]
+    "Names of classes or of blocks, most frequent first, 'none' last; and what is predicted of each."
+    classes, edges, m = ClassOrder(res), ClassOrder(res).edges, res['together']
+    last = len(edges) - 1 # the block of 'none'
+    block = np.append(np.searchsorted(edges, np.argsort(classes.order), 'right') - 1, last)
+    n = np.zeros((last + 1, last + 1))
+    np.add.at(n, (block[m['rows']], block[m['columns']]), m['counts'])
+    have = np.append(np.add.reduceat(classes.support, edges[:-1]), n[-1].sum())
+    names = map(short_name, classes.names) if classes.size == 1 else (f'{e + 1:,}' for e in edges[:-1])
+    return [*names, 'none'], n/np.maximum(have, 1)[:, None], classes.size
 
-# %% ../../nbs/evaluation/18_label_figures.ipynb #ea0e96ex
-@register_figure('label_confusion', 'labels', figsize=(4.8, 3.6))
+# %% ../../nbs/evaluation/18_label_figures.ipynb #db6bf179
+@register_figure('label_confusion', 'labels', figsize=(PRINT_WIDTH['middle'], 4.8))
 def plot_label_confusion(
     results, # Stages with 'labels'; the last one is drawn
     ax=None, # Axes to draw on
 ):
     "Share of the images with a class, or with none, for which each class, or none, is predicted."
-    order, share = _label_shares(results[-1]['labels'])
+    order, share, size = _label_shares(results[-1]['labels'])
     image = confusion_image(ax, share, Normalize(0, 1))
     color_scale(ax, image)
-    few = len(order) <= 17
-    name_ticks(ax.xaxis, order, 25, rotation=0 if len(order) <= 6 else 90)
-    name_ticks(ax.yaxis, order, 25)
-    if few: write_cells(ax, image, share, '{:.2f}')
-    ax.set_title(stage_title(results[-1], 'predicted, by true label'))
+    for axis in (ax.xaxis, ax.yaxis):
+        name_ticks(axis, order, size=7 if 16 < len(order) <= 40 else 8)
+    write_cells(ax, image, share, lambda i, j: f'{100*share[i, j]:.0f}')
+    kind = 'label' if size == 1 else 'label (rank by frequency)'
+    many = f', up to {size} a cell' if size > 1 else ''
+    ax.set(xlabel=f'predicted {kind}', ylabel=f'true {kind}',
+           title=stage_title(results[-1], f'labels together{many}'))
     return ax
 
 # %% ../../nbs/evaluation/18_label_figures.ipynb #dab3c470
@@ -99,7 +104,7 @@ def _curve_styles(ap, most=12):
     rest = {c: ('.85', False) for c in ap if c not in named}
     return rest | {c: (OKABE_ITO[i % len(OKABE_ITO)], True) for i,c in enumerate(named)}
 
-# %% ../../nbs/evaluation/18_label_figures.ipynb #3120cd95
+# %% ../../nbs/evaluation/18_label_figures.ipynb #267ba330
 def plot_precision_recall(
     preds:LabelPredictions, # From `predict_labels`, with targets
     classes=None, # Names of the classes; numbers when None
@@ -111,12 +116,14 @@ def plot_precision_recall(
     names = range(p.shape[1]) if classes is None else classes
     cuts = [None]*len(names) if thresholds is None else class_thresholds(thresholds, p.shape[1])
     with house_style():
-        if ax is None: ax = new_axes((5, 2.8))
+        if ax is None: ax = new_axes((PRINT_WIDTH['page'], 3))
         ap = {c: Ranks.of(np.sort(p[:, c]), p[y[:, c], c]).average_precision
               for c in np.flatnonzero(y.any(0))}
         for c,(color,shown) in _curve_styles(ap).items():
-            label = f'{short_name(str(names[c]))} ({ap[c]:.3f})' if shown else None
+            label = f'{short_name(str(names[c]))} ({100*ap[c]:.1f} %)' if shown else None
             _class_curve(ax, y[:, c], p[:, c], color, label, cuts[c])
-        ax.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel='recall', ylabel='precision')
+        percent_axis(ax.xaxis, 'recall')
+        percent_axis(ax.yaxis, 'precision')
+        ax.set(xlim=(0, 1.01), ylim=(0, 1.02), title='precision and recall of the classes')
         legend_beside(ax, title='class (AP)')
     return ax

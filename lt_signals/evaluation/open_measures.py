@@ -6,14 +6,15 @@
 __all__ = ['ranking_scores', 'oscr_curve', 'oscr', 'false_rejection', 'open_macro_f1', 'open_set_analysis', 'open_set_curves',
            'plot_open_roc', 'plot_oscr', 'plot_open_scores']
 
-# %% ../../nbs/evaluation/10_open_measures.ipynb #718f79cd
+# %% ../../nbs/evaluation/10_open_measures.ipynb #2f880234
 import numpy as np
 import torch
 from sklearn.metrics import auc, average_precision_score, roc_curve
 
 from ..core.counts import class_groups
 from ..core.errors import LTSError
-from .figures import GROUP_COLORS, legend_beside, register_figure
+from .figures import (GROUP_COLORS, legend_beside, percent_axis, PRINT_WIDTH,
+                                           register_figure, stage_title)
 from .metrics import class_scores, class_tally
 
 # %% ../../nbs/evaluation/10_open_measures.ipynb #cd89409b
@@ -146,8 +147,8 @@ def open_set_curves(
                 oscr=dict(accepted=round4(at), right=round4(np.interp(at, accepted, right))),
                 histogram=_histograms(s, group, n_bins))
 
-# %% ../../nbs/evaluation/10_open_measures.ipynb #544acc85
-@register_figure('open_roc', 'openset.curves', 'openset.auroc', figsize=(3.6, 3.2))
+# %% ../../nbs/evaluation/10_open_measures.ipynb #d9041a36
+@register_figure('open_roc', 'openset.curves', 'openset.auroc', figsize=(PRINT_WIDTH['column'], 3.2))
 def plot_open_roc(
     results, # Stages with 'openset'; the last one is drawn
     ax=None, # Axes to draw on
@@ -155,14 +156,16 @@ def plot_open_roc(
     "Unknown signals rejected against known signals rejected."
     o = results[-1]['openset']
     ax.plot(o['curves']['roc']['fpr'], o['curves']['roc']['tpr'],
-            label=f'{o.get("score", "score")}, AUROC {100*o["auroc"]:.1f}')
+            label=f'{o.get("score", "score")}, AUROC {100*o["auroc"]:.1f} %')
     ax.plot([0, 1], [0, 1], color='.6', lw=.8, ls='--')
-    ax.set(xlabel='known rejected', ylabel='unknown rejected')
+    percent_axis(ax.xaxis, 'known signals rejected')
+    percent_axis(ax.yaxis, 'unknown signals rejected')
+    ax.set_title('open set: ROC')
     ax.legend(loc='lower right')
     return ax
 
-# %% ../../nbs/evaluation/10_open_measures.ipynb #544acc8x
-@register_figure('oscr', 'openset.curves', 'openset.auroc', figsize=(3.6, 3.2))
+# %% ../../nbs/evaluation/10_open_measures.ipynb #1b35ec0b
+@register_figure('oscr', 'openset.curves', 'openset.auroc', figsize=(PRINT_WIDTH['column'], 3.2))
 def plot_oscr(
     results, # Stages with 'openset'; the last one is drawn
     ax=None, # Axes to draw on
@@ -170,14 +173,16 @@ def plot_oscr(
     "Known signals accepted and right against unknown signals accepted."
     o = results[-1]['openset']
     ax.plot(o['curves']['oscr']['accepted'], o['curves']['oscr']['right'],
-            label=f'{o.get("score", "score")}, OSCR {100*o["oscr"]:.1f}')
+            label=f'{o.get("score", "score")}, OSCR {100*o["oscr"]:.1f} %')
     ax.axhline(o['accuracy'], color='.6', lw=.8, ls='--', label='closed-set accuracy')
-    ax.set(xlabel='unknown accepted', ylabel='known accepted and right', ylim=(0, 1.02))
+    percent_axis(ax.xaxis, 'unknown signals accepted')
+    percent_axis(ax.yaxis, 'known signals accepted and right')
+    ax.set(ylim=(0, 1.02), title='open set: right answers')
     ax.legend(loc='lower right')
     return ax
 
-# %% ../../nbs/evaluation/10_open_measures.ipynb #517bccc3
-@register_figure('open_scores', 'openset.curves', 'openset.auroc', figsize=(7, 2.6))
+# %% ../../nbs/evaluation/10_open_measures.ipynb #f76c8691
+@register_figure('open_scores', 'openset.curves', 'openset.auroc')
 def plot_open_scores(
     results, # Stages with 'openset'; the last one is drawn
     ax=None, # Axes to draw on
@@ -192,7 +197,8 @@ def plot_open_scores(
         ax.stairs(share, h['edges'], color=color, fill=alone, alpha=.25 if alone else 1, lw=1.4,
                   label=f'{g}: {100*rate:.0f} % rejected')
     ax.axvline(o['threshold'], color='k', lw=.8, ls='--')
-    ax.set(xlabel=f'{o.get("score", "score")} (larger: more unknown)',
-           ylabel='share of the signals')
+    percent_axis(ax.yaxis, 'share of the signals')
+    ax.set(xlabel=f'{o.get("score", "score")} (no unit; larger: more unknown)',
+           title=stage_title(results[-1], 'score of known and of unknown signals'))
     legend_beside(ax)
     return ax

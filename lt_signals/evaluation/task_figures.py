@@ -6,21 +6,21 @@
 __all__ = ['plot_accuracy_vs_snr', 'plot_modulation_f1', 'plot_modulation_by_snr', 'plot_confusion_by_snr', 'plot_snr_confusion',
            'plot_task_weights']
 
-# %% ../../nbs/evaluation/17_task_figures.ipynb #4b8b37c6
+# %% ../../nbs/evaluation/17_task_figures.ipynb #e2489554
 import numpy as np
 from matplotlib.colors import PowerNorm
 
-from .class_figures import class_shares, color_scale, confusion_image
-from .figures import (legend_beside, name_ticks, OKABE_ITO, plot_history, register_figure,
-                                           stage_title)
+from .confusion_figures import class_shares, color_scale, confusion_image
+from .figures import (legend_beside, name_ticks, OKABE_ITO, percent_axis, plot_history,
+                                           PRINT_WIDTH, register_figure, short_name, stage_title)
 from .multitask import decibels
 
-# %% ../../nbs/evaluation/17_task_figures.ipynb #ab69ba88
-_curve_styles = dict(modulation=('o-', OKABE_ITO[0]), snr=('s--', OKABE_ITO[1]),
-                     combined=('^-.', OKABE_ITO[2]))
+# %% ../../nbs/evaluation/17_task_figures.ipynb #d0c82859
+_curve_styles = dict(modulation=('o-', OKABE_ITO[0], 'modulation'), snr=('s--', OKABE_ITO[1], 'SNR'),
+                     combined=('^-.', OKABE_ITO[2], 'both')) # Format, colour and label
 
-# %% ../../nbs/evaluation/17_task_figures.ipynb #f5c3367c
-@register_figure('accuracy_vs_snr', 'amc.by_snr', figsize=(7, 2.8))
+# %% ../../nbs/evaluation/17_task_figures.ipynb #c749d593
+@register_figure('accuracy_vs_snr', 'amc.by_snr', figsize=(PRINT_WIDTH['page'], 2.8))
 def plot_accuracy_vs_snr(
     results, # Stages with 'amc'; the last one is drawn
     ax=None, # Axes to draw on
@@ -29,18 +29,19 @@ def plot_accuracy_vs_snr(
     "Accuracy of modulation, SNR, and both together at each SNR."
     amc = results[-1]['amc']
     curves = amc['by_snr']
-    for key,(fmt,color) in _curve_styles.items():
+    for key,(fmt,color,label) in _curve_styles.items():
         if curves[key] is None: continue
         ax.plot(curves['snr_db'], np.array(curves[key], dtype=float), fmt, color=color, ms=3.5,
-                label=f'{key} ({100*amc["accuracy"][key]:.1f} %)')
+                label=f'{label} ({100*amc["accuracy"][key]:.1f} %)')
     if bound is not None: ax.plot(*bound, color='k', lw=1, ls=':', label='limit for modulation')
-    ax.set(xlabel='SNR (dB)', ylabel='accuracy', ylim=(0, 1.02),
+    percent_axis(ax.yaxis, 'accuracy')
+    ax.set(xlabel='SNR (dB)', ylim=(0, 1.02),
            title=stage_title(results[-1], 'accuracy by SNR'))
     legend_beside(ax)
     return ax
 
-# %% ../../nbs/evaluation/17_task_figures.ipynb #1f42d563
-@register_figure('modulation_f1', 'amc.modulation', figsize=(7, 2.8))
+# %% ../../nbs/evaluation/17_task_figures.ipynb #79ea5130
+@register_figure('modulation_f1', 'amc.modulation', figsize=(PRINT_WIDTH['page'], 2.8))
 def plot_modulation_f1(
     results, # Stages with 'amc'; the last one is drawn
     ax=None, # Axes to draw on
@@ -48,60 +49,69 @@ def plot_modulation_f1(
     "F1 of each modulation."
     amc = results[-1]['amc']
     f1, mean = np.array(amc['modulation']['f1'], dtype=float), amc['modulation']['macro_f1']
-    ax.bar(np.arange(len(f1)), f1, color=OKABE_ITO[0], width=.8)
+    if len(f1) <= 100: ax.bar(np.arange(len(f1)), f1, color=OKABE_ITO[0], width=.8)
+    else: ax.stairs(f1, np.arange(len(f1) + 1) - .5, color=OKABE_ITO[0], fill=True)
     ax.axhline(mean, color='k', lw=.8, ls='--')
-    name_ticks(ax.xaxis, amc['classes'], 50, rotation=90)
+    name_ticks(ax.xaxis, [*map(short_name, amc['classes'])])
+    percent_axis(ax.yaxis, 'F1')
     ax.grid(False, axis='x')
-    ax.set(xlim=(-.6, len(f1) - .4), ylim=(0, 1.02), ylabel='F1',
-           title=stage_title(results[-1], f'F1 by modulation, mean {mean:.3f}'))
+    ax.set(xlim=(-.6, len(f1) - .4), ylim=(0, 1.02), xlabel='modulation',
+           title=stage_title(results[-1], f'F1 by modulation, mean {100*mean:.1f} %'))
     return ax
 
-# %% ../../nbs/evaluation/17_task_figures.ipynb #1f42d56x
-@register_figure('modulation_by_snr', 'amc.modulation.recall_by_snr', figsize=(6.4, 4))
+# %% ../../nbs/evaluation/17_task_figures.ipynb #6450be3d
+@register_figure('modulation_by_snr', 'amc.modulation.recall_by_snr',
+                 figsize=(PRINT_WIDTH['page'], 4))
 def plot_modulation_by_snr(
     results, # Stages with 'amc'; the last one is drawn
     ax=None, # Axes to draw on
 ):
     "Recall of each modulation at each SNR, as a map."
+    import seaborn as sns
     amc = results[-1]['amc']
     recall = np.array(amc['modulation']['recall_by_snr'], dtype=float)
-    image = ax.imshow(recall, cmap='Blues', vmin=0, vmax=1, aspect='auto', interpolation='none')
-    ax.figure.colorbar(image, ax=ax, label='recall')
-    name_ticks(ax.yaxis, amc['classes'], 32)
-    name_ticks(ax.xaxis, [decibels(v) for v in amc['snr_values']], 14)
+    sns.heatmap(recall, ax=ax, cmap='Blues', vmin=0, vmax=1, cbar=False, xticklabels=False,
+                yticklabels=False, linewidths=.4*(len(recall) <= 32), rasterized=True)
+    color_scale(ax, ax.collections[0], 'recall', shrink=1)
+    ax.set_facecolor('.85') # where there are no signals
+    name_ticks(ax.yaxis, [*map(short_name, amc['classes'])], first=.5) # centres of the cells
+    name_ticks(ax.xaxis, [decibels(v) for v in amc['snr_values']], turned=False, first=.5)
     ax.grid(False)
-    ax.set(xlabel='SNR (dB)', title=stage_title(results[-1], 'recall by modulation and SNR'))
+    ax.set(xlabel='SNR (dB)', ylabel='modulation',
+           title=stage_title(results[-1], 'recall by modulation and SNR'))
     return ax
 
-# %% ../../nbs/evaluation/17_task_figures.ipynb #ebec35d0
-def _share_map(ax, confusion, names, most=36, size=6):
+# %% ../../nbs/evaluation/17_task_figures.ipynb #f39ab8f2
+def _share_map(ax, confusion, names, turned=None, size=8):
     "Confusion as shares of the true class, with names on both axes."
     image = confusion_image(ax, class_shares(confusion), PowerNorm(.5, 0, 1))
-    name_ticks(ax.xaxis, names, most, rotation=90, fontsize=size)
-    name_ticks(ax.yaxis, names, most, fontsize=size)
+    name_ticks(ax.xaxis, names, turned, size)
+    name_ticks(ax.yaxis, names, size=size)
     return image
 
-# %% ../../nbs/evaluation/17_task_figures.ipynb #88cf631d
-@register_figure('confusion_by_snr', 'amc.modulation.bands', figsize=(11, 4.1))
+# %% ../../nbs/evaluation/17_task_figures.ipynb #b3f19423
+@register_figure('confusion_by_snr', 'amc.modulation.bands', figsize=(PRINT_WIDTH['page'], 3.3))
 def plot_confusion_by_snr(
     results, # Stages with 'amc'; the last one is drawn
     ax=None, # Axes to draw on
 ):
     "Confusion of the modulations in each band of SNR."
     amc = results[-1]['amc']
-    bands, gap = amc['modulation']['bands'],.03
+    bands, gap, names = amc['modulation']['bands'], .04, [*map(short_name, amc['classes'])]
     ax.axis('off')
+    ax.set_title(stage_title(results[-1], 'confusion by SNR'), pad=32)
     wide = (1 - gap*(len(bands) - 1))/len(bands)
     for i,band in enumerate(bands):
         sub = ax.inset_axes([i*(wide + gap), 0, wide, 1])
-        image = _share_map(sub, band['confusion'], amc['classes'])
-        sub.set_title(f'{band["name"]}: {100*band["accuracy"]:.1f} % right')
-        if i: sub.set(ylabel='', yticklabels=[])
+        image = _share_map(sub, band['confusion'], names, turned=True, size=7)
+        sub.set_title(f'{band["name"]}\n{100*band["accuracy"]:.1f} % right', fontsize=8)
+        sub.set(aspect='auto', xlabel='predicted modulation', ylabel='' if i else 'true modulation')
+        if i: sub.tick_params(labelleft=False)
     color_scale(ax, image, fraction=.03, pad=.01)
     return ax
 
-# %% ../../nbs/evaluation/17_task_figures.ipynb #9a6fe9cc
-@register_figure('snr_confusion', 'amc.snr', figsize=(5.4, 4.4))
+# %% ../../nbs/evaluation/17_task_figures.ipynb #f14e1801
+@register_figure('snr_confusion', 'amc.snr', figsize=(PRINT_WIDTH['middle'], 4.4))
 def plot_snr_confusion(
     results, # Stages with 'amc'; the last one is drawn
     ax=None, # Axes to draw on
@@ -109,21 +119,22 @@ def plot_snr_confusion(
     "Estimated against true SNR, as shares of the true class."
     amc = results[-1]['amc']
     names = [decibels(v) for v in amc['snr_values']]
-    image = _share_map(ax, amc['snr']['confusion'], names, most=14, size=8)
+    image = _share_map(ax, amc['snr']['confusion'], names, turned=False)
     color_scale(ax, image)
-    text = f'mean error {amc["snr"]["mae_db"]:.2f} dB'
+    text = f'SNR, mean error {amc["snr"]["mae_db"]:.2f} dB'
     ax.set(xlabel='predicted SNR (dB)', ylabel='true SNR (dB)',
            title=stage_title(results[-1], text))
     return ax
 
-# %% ../../nbs/evaluation/17_task_figures.ipynb #67e8bdb3
-@register_figure('task_weights', 'task_weights', figsize=(7, 2))
+# %% ../../nbs/evaluation/17_task_figures.ipynb #1f3ba190
+@register_figure('task_weights', 'task_weights', figsize=(PRINT_WIDTH['page'], 2.2))
 def plot_task_weights(
     results, # Stages with 'task_weights'
     ax=None, # Axes to draw on
 ):
     "Weight of each task over the epochs, stage after stage."
     tasks = [k for k in results[0]['task_weights'][0] if k != 'epoch']
-    plot_history([s | dict(history=s['task_weights']) for s in results], ax, tasks, 'weight')
-    ax.set_ylim(0)
+    plot_history([s | dict(history=s['task_weights']) for s in results], ax, tasks,
+                 'weight (no unit)', 'weights of the tasks')
+    ax.set_ylim(0, 1.08*ax.get_ylim()[1]) # no curve on the frame
     return ax

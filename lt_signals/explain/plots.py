@@ -8,12 +8,12 @@ __all__ = ['plot_curves', 'plot_scores', 'show_perturbed']
 # %% ../../nbs/explain/07_plots.ipynb #1e2c6c50
 from itertools import cycle
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..evaluation.figures import house_style, OKABE_ITO
+from ..evaluation.figures import (house_style, legend_beside, name_ticks, new_axes,
+                                           OKABE_ITO, percent_axis, PRINT_WIDTH)
 from .domains import get_domain, perturb
 from .measure import ORDERS
 from .scores import PIS
@@ -43,11 +43,12 @@ def plot_curves(
     task = pis.one_task(task)
     table = pis.table(n_boot=n_boot, task=task).groupby('order', sort=False)
     with house_style():
-        if ax is None: ax = plt.subplots(figsize=(5.5, 2.6), layout='constrained')[1]
+        if ax is None: ax = new_axes((PRINT_WIDTH['middle'], 2.6))
         for (order,t),color in zip(table, cycle(OKABE_ITO)):
             _curve(ax, t, pis.accuracy[task], order, color, n_boot > 0)
-        ax.set(xlabel=_removed, ylabel='accuracy', title=task, ylim=(0, 1.02))
-        ax.legend(loc='center left', bbox_to_anchor=(1, .5))
+        percent_axis(ax.yaxis, 'accuracy')
+        ax.set(xlabel=_removed, title=task, ylim=(0, 1.02))
+        legend_beside(ax, title='order')
     return ax
 
 # %% ../../nbs/explain/07_plots.ipynb #70739208
@@ -80,7 +81,7 @@ def plot_scores(
     if percent is None: percent = _usual_percent(pis)
     t,names = _points(pis, task, by, percent, n_boot)
     with house_style():
-        if ax is None: ax = plt.subplots(figsize=(6.5, 2.6), layout='constrained')[1]
+        if ax is None: ax = new_axes((PRINT_WIDTH['page'], 2.6))
         for i,(order,o) in enumerate(t.groupby('order', sort=False)):
             y = o['pis_actual']
             error = [(y - o['pis_actual_low']).clip(0), (o['pis_actual_high'] - y).clip(0)]
@@ -93,10 +94,11 @@ def plot_scores(
 def _label_scores(ax, names, by, title):
     "Names along the axis, labels, legend."
     ax.axhline(0, color='k', lw=.8)
-    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 4 else 0)
+    name_ticks(ax.xaxis, names)
     along = _removed if by is None else {'snr': 'SNR (dB)'}.get(by, by)
-    ax.set(xlabel=along, ylabel='PIS', title=title)
-    ax.legend(loc='center left', bbox_to_anchor=(1, .5))
+    ax.set(xlabel=along, ylabel='PIS (lost accuracy over share removed)', title=title,
+           xlim=(-.6, len(names) - .4))
+    legend_beside(ax, title='order')
 
 # %% ../../nbs/explain/07_plots.ipynb #e4bd76b0
 def show_perturbed(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['pointing_game', 'cbam', 'pointing_table', 'show_pointing', 'plot_pointing']
 
-# %% ../../nbs/explain/13_pointing.ipynb #c1fa66ed
+# %% ../../nbs/explain/13_pointing.ipynb #84a8acc9
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import nn, Tensor
 
 from ..core.errors import LTSError
-from ..evaluation.figures import OKABE_ITO, register_figure, short_name
+from ..evaluation.figures import (legend_beside, name_ticks, OKABE_ITO, percent_axis,
+                                           register_figure, short_name, stage_title)
 from .attribution import attribute, attributions, show_attribution
 from ..io.defects import show_defects
 from ..models.cbam import attention_maps
@@ -159,8 +160,8 @@ def _show_maps(axs, maps, images):
         down,along = divmod(int(m.argmax()), m.shape[1])
         ax.plot(along, down, 'o', ms=5, mfc='none', mec='k')
 
-# %% ../../nbs/explain/13_pointing.ipynb #696796e7
-@register_figure('pointing', 'pointing', figsize=(7, 2.6))
+# %% ../../nbs/explain/13_pointing.ipynb #589d70c1
+@register_figure('pointing', 'pointing')
 def plot_pointing(
     results, # Stages with 'pointing', the records of a `pointing_table`; the last one is drawn
     ax=None, # Axes to draw on
@@ -175,8 +176,10 @@ def plot_pointing(
     for j,(m,color) in enumerate(zip(methods, OKABE_ITO)):
         ax.bar(at + wide*(j - (len(methods) - 1)/2), hit[:, j], .92*wide, color=color, label=m)
     ax.hlines(chance[:, 0], at - .45, at + .45, color='k', lw=1, ls='--', label='chance')
-    ax.set_xticks(at, [short_name(c) for c in classes])
+    name_ticks(ax.xaxis, [*map(short_name, classes)])
+    percent_axis(ax.yaxis, 'highest point in the mask')
     ax.grid(False, axis='x')
-    ax.set(ylim=(0, 1.02), ylabel='highest point in the mask')
-    ax.legend(loc='center left', bbox_to_anchor=(1, .5))
+    ax.set(ylim=(0, 1.02), xlim=(-.6, len(classes) - .4), xlabel='class',
+           title=stage_title(results[-1], 'pointing at the defect'))
+    legend_beside(ax)
     return ax

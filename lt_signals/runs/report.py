@@ -17,7 +17,7 @@ from ..core.config import config_to_json
 from ..core.files import write_atomically
 from ..core.runs import RunFolder
 from ..core.tables import flatten
-from ..evaluation.figures import figures
+from ..evaluation.figures import describe_figure, figures
 from ..evaluation.stored import read_predictions
 from .card import model_card, score_table, share_table, split_card
 from .collect import train_command
@@ -51,7 +51,7 @@ def _verbatim(text): return f'<pre>{escape(text)}</pre>' if text else ''
 def _figure(file):
     "A figure of a run, inside the page."
     name = file.stem
-    about = (figures[name].__doc__ or name).strip().split('\n')[0] if name in figures else name
+    about = describe_figure(name) if name in figures else name
     data = base64.b64encode(file.read_bytes()).decode()
     return (f'<figure><img alt="{escape(about)}" src="data:image/png;base64,{data}">'
             f'<figcaption>{escape(about)}</figcaption></figure>')

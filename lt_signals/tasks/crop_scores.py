@@ -6,7 +6,7 @@
 __all__ = ['signal_scores', 'crop_scores', 'BestF1', 'RememberF1', 'crop_figures', 'plot_crop_scores',
            'plot_crop_precision_recall']
 
-# %% ../../nbs/tasks/05_crop_scores.ipynb #6b8d5a84
+# %% ../../nbs/tasks/05_crop_scores.ipynb #44d775e8
 import numpy as np
 import torch
 from fastai.callback.core import Callback
@@ -15,7 +15,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from torch import Tensor
 
 from ..core.errors import LTSError
-from ..evaluation.figures import register_figure, stage_title
+from ..evaluation.figures import (legend_beside, percent_axis, PRINT_WIDTH,
+                                           register_figure, stage_title)
 from ..evaluation.metrics import best_threshold
 
 # %% ../../nbs/tasks/05_crop_scores.ipynb #b43b6692
@@ -116,8 +117,8 @@ def crop_figures(
     return dict(threshold=float(threshold), edges=edges.tolist(), noise=noise, signal=signal,
                 precision=precision[some].tolist(), recall=recall[some].tolist())
 
-# %% ../../nbs/tasks/05_crop_scores.ipynb #00215037
-@register_figure('crop_scores', 'crops', figsize=(6, 2.4))
+# %% ../../nbs/tasks/05_crop_scores.ipynb #7aa0ab21
+@register_figure('crop_scores', 'crops')
 def plot_crop_scores(
     results, # Stages with 'crops'; the last one is drawn
     ax=None, # Axes to draw on
@@ -127,12 +128,15 @@ def plot_crop_scores(
     for name in ('noise', 'signal'):
         ax.stairs(stage['crops'][name], edges, fill=True, alpha=.6, label=name)
     ax.axvline(stage['crops']['threshold'], c='k', ls='--', lw=1, label='threshold')
-    ax.set(xlabel='score', ylabel='crops', yscale='symlog', title=stage_title(stage, 'scores'))
-    ax.legend()
+    ax.set(ylabel='crops', yscale='symlog',
+           title=stage_title(stage, 'scores of noise and of signals'))
+    percent_axis(ax.xaxis, 'probability of a signal')
+    ax.yaxis.set_major_formatter('{x:,.0f}')
+    legend_beside(ax)
     return ax
 
-# %% ../../nbs/tasks/05_crop_scores.ipynb #d6f54a1e
-@register_figure('crop_precision_recall', 'crops', figsize=(4, 3))
+# %% ../../nbs/tasks/05_crop_scores.ipynb #05168580
+@register_figure('crop_precision_recall', 'crops', figsize=(PRINT_WIDTH['column'], 3))
 def plot_crop_precision_recall(
     results, # Stages with 'crops'; the last one is drawn
     ax=None, # Axes to draw on
@@ -140,6 +144,8 @@ def plot_crop_precision_recall(
     "Precision over recall of the signals."
     stage = results[-1]
     ax.step(stage['crops']['recall'], stage['crops']['precision'], where='post')
-    ax.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel='recall', ylabel='precision',
+    percent_axis(ax.xaxis, 'recall')
+    percent_axis(ax.yaxis, 'precision')
+    ax.set(xlim=(0, 1.01), ylim=(0, 1.02),
            title=stage_title(stage, 'precision and recall'))
     return ax
