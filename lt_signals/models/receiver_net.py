@@ -14,6 +14,8 @@ from fastcore.basics import patch
 from torch import nn, Tensor
 
 from .base import models, SignalModel
+from .frequency import MeanMaxPool
+from .layers import conv_block
 from .likelihoods import quadrant_likelihoods, radius_likelihoods
 from .multitask import FeatureNorm
 from .refit import lattice_facts, Lattices
@@ -161,13 +163,19 @@ def _reader(n_in, n_out, dropout_rate):
     return nn.Sequential(FeatureNorm(n_in), nn.Hardtanh(-5, 5), nn.Linear(n_in, n_out),
                          FeatureNorm(n_out), nn.GELU(), nn.Dropout(dropout_rate))
 
+def _samples():
+    "Three convolutions in long steps: (batch, 2, time) to (batch, 128)."
+    return nn.Sequential(conv_block(2, 24, 9, 4), conv_block(24, 48, 5, 4),
+                         conv_block(48, 64, 3, 2), MeanMaxPool())
+
 class _ReceiverBackbone(nn.Module):
-    "Measurements, and layers that read them."
+    "Measurements, samples, and layers that read them."
     def __init__(self, width, num_features, dropout_rate):
         super().__init__()
         self.measure = Measurements()
         self.read = _reader(self.measure.num_facts + self.measure.num_pixels, width, dropout_rate)
-        self.join = nn.Sequential(nn.Linear(width, num_features), FeatureNorm(num_features),
+        self.samples = _samples()
+        self.join = nn.Sequential(nn.Linear(width + 128, num_features), FeatureNorm(num_features),
                                   nn.GELU())
 
     def forward(self, x):
@@ -176,7 +184,8 @@ class _ReceiverBackbone(nn.Module):
         unit = x.float()*power.clamp_min(1e-20).rsqrt()
         with torch.autocast(x.device.type, enabled=False):
             seen = torch.cat(self.measure(torch.complex(*unit.unbind(1))), 1)
-        return self.join(self.read(seen.to(x.dtype)))
+        seen, unit = seen.to(x.dtype), unit.to(x.dtype)
+        return self.join(torch.cat([self.read(seen), self.samples(unit)], 1))
 
 # %% ../../nbs/models/27_receiver_net.ipynb #54a49830
 @models.register(input='iq', source='this package')
