@@ -266,7 +266,7 @@ def extra_results(self:Defects, ctx:RunContext):
     return dict(pointing=run_pointing(ctx))
 
 @patch
-def figure_data(self:Defects, ctx:RunContext, results):
+def stored_figures(self:Defects, results):
     "With the pointing score after the last stage."
-    stages, points = super(Defects, self).figure_data(ctx, results), results['pointing']
+    stages, points = super(Defects, self).stored_figures(results), results.get('pointing')
     return [*stages[:-1], stages[-1] | dict(pointing=points)] if points else stages

@@ -172,12 +172,19 @@ def extra_results(self:Task,
 
 # %% ../../nbs/tasks/00_task.ipynb #47abca5y
 @patch
+def stored_figures(self:Task,
+    results:dict, # Content of `results.json`
+) -> list: # Stages for `visualize_all_results`
+    "What is drawn of a run from its results alone: each stage that was evaluated."
+    return [s for s in results['stages'] if s['rows']]
+
+@patch
 def figure_data(self:Task,
     ctx:RunContext, # The trained run
     results:dict, # Content of `results.json`
 ) -> list: # Stages for `visualize_all_results`
-    "What the figures are drawn from: the results of each stage that was evaluated."
-    return [s for s in results['stages'] if s['rows']]
+    "What the figures are drawn from while the network is there: `stored_figures`, and more."
+    return self.stored_figures(results)
 
 # %% ../../nbs/tasks/00_task.ipynb #26c5b19a
 def _shift_table(shifts):
