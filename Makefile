@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slow test-latest test-lowest house speed pages docs install clean
+.PHONY: demo test test-slow test-latest test-lowest house speed pages docs quarto install clean
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python {v[0]}.{v[1]} found; lt_signals needs 3.10 to 3.13: make PYTHON=python3.12 ...") if not (3, 10) <= v[:2] <= (3, 13) else None'
@@ -64,9 +64,13 @@ speed: install
 pages: install
 	$(BIN)/python benchmarks/pages.py
 
-docs: install
-	@command -v quarto >/dev/null || { echo 'make docs needs Quarto, which is not installed: https://quarto.org/docs/get-started'; exit 1; }
+# the site, and whether it answers
+docs: quarto install
 	$(BIN)/nbdev_docs
+	$(BIN)/python tests/check_site.py _docs
+
+quarto:
+	@command -v quarto >/dev/null || { echo 'make docs needs Quarto 1.6 or later, which is not installed; nothing was built. Get it from https://quarto.org/docs/get-started'; exit 1; }
 
 clean:
 	rm -rf .venv .venv-latest .venv-lowest _docs _proc build dist *.egg-info

@@ -134,6 +134,7 @@ _text = '''Train a classifier of signals in stages; any field below can be given
   lts_train                                  the synthetic emitters
   lts_train data.path=recordings             a file or folder of your own
   lts_train task=amc                         modulation and SNR of a synthetic set
+  lts_train task=amc size=small              the same, larger: quick, small or full; fields after it replace its own
   lts_train task=amc data.path=RML2018.h5 model.name=resnet18 'amc.mods=[digital]'
   lts_train task=defects                     which defects an image shows, on synthetic plates
   lts_train task=defects data.path=severstal model.name=convnext_tiny_cbam loss.type=focal
@@ -197,11 +198,22 @@ def _train(parsed):
     hydra.main(version_base=None, config_path=None, config_name='lts_train')(_experiment)()
 
 # %% ../../nbs/apps/01_train.ipynb #e0d9730d
+_valued = ('--cfg', '-c', '--info', '-i', '--package', '-p', '--config-path', '-cp',  # Switches of
+           '--config-name', '-cn', '--config-dir', '-cd', '--experimental-rerun')     # Hydra before a value
+
+def _check_named(args):
+    "Refuse arguments that are neither name=value, nor a switch or its value."
+    for a,before in zip(args, ['', *args]):
+        if '=' in a or a[:1] in '-~' or before in _valued: continue
+        raise ConfigError(f'{a!r} has no name; fields are given as name=value, for example '
+                          f'data.path={a}; --help lists them')
+
 @dataclass
 class TrainCommand(Command):
     "The command that Hydra runs: its arguments are overrides, its fields those of a task."
     def parse(self, args):
         "Arguments for Hydra, and the configuration that they are applied to."
+        _check_named(args)
         own = file_fields(args)
         load_plugins(own.get('plugins', []))
         load_plugins(read_value(f'plugins={given(args, "plugins", "[]")}', List[str]))
