@@ -5,6 +5,7 @@ The time of each step is printed (`pytest -s`), not asserted; an error in the co
 import json
 import os
 import random
+import re
 import shutil
 import time
 from contextlib import contextmanager
@@ -123,7 +124,7 @@ def drive(tab, folder, times):
     from lt_signals.runs.answers import RunAnswers
     a = RunAnswers(folder/name)
     fig, n = Matrix(a, a.targets[0]).fig, a.confusion()
-    fig.canvas.draw()
+    fig.savefig(os.devnull, format='png')  # lays it out
     true, predicted = n.stack().idxmax()
     at = fig.axes[0].transData.transform((list(n.columns).index(predicted), list(n.index).index(true)))
     with step('click a cell (opens the data)', times):
@@ -174,7 +175,8 @@ def tabs(tab, times):
         tab.wait_for_selector('.lts-command textarea')
     tab.get_by_placeholder('find a field').fill('training.epochs')
     tab.keyboard.press('Enter')
-    box = tab.locator('.widget-hbox', has_text='training.epochs').last.locator('input').first
+    name = tab.locator('code', has_text=re.compile('^training.epochs$'))
+    box = tab.locator('.widget-hbox', has=name).last.locator('input').first
     box.fill('7')
     box.press('Enter')
     tab.wait_for_function("document.querySelector('.lts-command textarea').value == 'lts_train training.epochs=7'")
@@ -200,14 +202,17 @@ def test_in_voila(runs, tmp_path):
 def live(tab, folder, times):
     "A run under way goes on, and the page with it."
     now, = folder.glob('copy99*')
+    log = now/'logs'/'training.log'
+    os.utime(log)
     tab.locator('.lts-filters input').last.fill('copy99')
     tab.keyboard.press('Enter')
     until(tab, '1–1 of 1', '.lts-pages')
+    until(tab, 'under way', '.lts-table td')
     tab.locator('.lts-table tbody tr .lts-button', has_text='open').click()
     until(tab, 'under way', '.lts-title')
     picture = lambda: tab.locator('img.lts-figure').first.get_attribute('src')
     tab.wait_for_selector('img.lts-figure')
-    old, log = picture(), now/'logs'/'training.log'
+    old = picture()
     with step('a new epoch is seen', times):
         log.write_text(log.read_text() + '12:00:00 lr 1.00e-03 epoch 0 train_loss 4.0 valid_loss 5.0 time 00:01\n')
         tab.wait_for_function("old => document.querySelector('img.lts-figure')?.src !== old", arg=old)
