@@ -182,11 +182,15 @@ def test_killed_now_and_then(name, given, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_random(given, tmp_path):
-    "240 kills over all commands."
+    "17 kills of each command before its end, 204 in all."
     rng, n = np.random.default_rng(1), {}
     for name in commands:
         killed = Killed(name, given, tmp_path/name)
-        n[name] = sum(killed.once(rng.uniform(0, 1.05)) for _ in range(20))
-        print(f'{name}: {n[name]} of 20 killed before their end', flush=True)
+        tries = n[name] = 0
+        while n[name] < 17 and tries < 60:
+            tries += 1
+            if killed.once(rng.uniform(0, 1)): n[name] += 1
+            else: killed.took *= .9  # the machine has become quicker
+        print(f'{name}: {n[name]} of {tries} killed before their end', flush=True)
     print(f'killed before their end: {n}, {sum(n.values())} in all')
     assert sum(n.values()) >= 200
