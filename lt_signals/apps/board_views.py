@@ -23,7 +23,7 @@ from ..runs.report import html_table
 from ..runs.searches import find_searches, plot_budget, plot_parallel, read_search
 from ..runs.summarize import summarize
 
-# %% ../../nbs/apps/28_board_views.ipynb #5bd7a1c5
+# %% ../../nbs/apps/28_board_views.ipynb #6c88ff65
 def _percents(df):
     "Fractions as percent with a sign for differences; values in dB stay."
     df = df.copy()
@@ -37,7 +37,7 @@ def _interval_text(table):
     p = _percents(table)
     sure = (p['low'] > 0) | (p['high'] < 0)
     one = lambda v, sign='': '–' if pd.isna(v) else f'{v:{sign}.1f}'
-    ends = [f'{one(l, "+")} to {one(h, "+")}' for l,h in zip(p['low'], p['high'])]
+    ends = ['–' if pd.isna(l) else f'{l:+.1f} to {h:+.1f}' for l,h in zip(p['low'], p['high'])]
     return pd.DataFrame({'A': p['A'].map(one), 'B': p['B'].map(one),
                          'B − A': [one(v, '+') + ' *'*bool(s) for v,s in zip(p['B - A'], sure)],
                          '95 % interval': ends}, p.index)
@@ -164,7 +164,7 @@ class MethodsView:
             self.html.value = methods_html(done)
         except (LTSError, OSError) as e: self.html.value = error_html(e)
 
-# %% ../../nbs/apps/28_board_views.ipynb #bdc1a2ef
+# %% ../../nbs/apps/28_board_views.ipynb #6d38fd24
 def search_html(
     path, # Folder of a search
 ) -> str: # HTML
@@ -202,8 +202,8 @@ class SearchView:
         found = [str(p) for p in find_searches(self.folder)]
         self.which.options = [(Path(p).name, p) for p in found]
         none = said_html('There is no search here: lts_sweep makes one.')
-        if not found: self.html.value = none
-        else: self.draw()
+        if found: self.which.value = found[0]
+        else: self.html.value = none
 
     def draw(self, change=None):
         "Show the search that is chosen."
