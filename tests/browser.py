@@ -3,8 +3,8 @@
     with serve(write_notebook(tmp_path/'app.ipynb', 'from x import y', 'y()')) as url, page(url) as p:
         ...                                                  # p is playwright's Page, its widgets drawn
 
-`serve` gives the address of a notebook, `page` a page that shows it. Both skip the test, saying why, where voila,
-playwright or Chromium is absent. The environment variable CHROMIUM names a browser that is not on the path.
+`serve` gives the address of a notebook that voila serves, `serve_lab` of one in JupyterLab, `page` a page that shows it and
+fails where the console has an error. They skip the test, saying why, where voila, JupyterLab, playwright or Chromium is absent. The environment variable CHROMIUM names a browser that is not on the path.
 """
 import os
 import shutil
@@ -62,24 +62,53 @@ def _listens(port):
 def serve(notebook, timeout=60, **env):
     "The address of a notebook that voila serves meanwhile; `env` are further environment variables of its kernel."
     need()
-    notebook, port = Path(notebook).resolve(), free_port()
+    port = free_port()
+    command = ['voila', str(Path(notebook).resolve()), '--no-browser', f'--port={port}', '--Voila.ip=127.0.0.1',
+               '--show_tracebacks=True']
+    with _server(command, notebook, port, timeout, env): yield f'http://127.0.0.1:{port}/'
+
+
+@contextmanager
+def serve_lab(notebook, timeout=60, **env):
+    "The address of a notebook in JupyterLab, which is served meanwhile; `run_all` runs its cells."
+    need()
+    pytest.importorskip('jupyterlab', reason='jupyterlab is not installed (pip install jupyterlab)')
+    port, notebook = free_port(), Path(notebook).resolve()
+    home = notebook.parent/'.jupyter' # settings and workspaces of nobody else
+    env = {'JUPYTER_CONFIG_DIR': str(home), 'JUPYTERLAB_SETTINGS_DIR': str(home/'settings'),
+           'JUPYTERLAB_WORKSPACES_DIR': str(home/'workspaces'), **env}
+    command = ['jupyterlab', '--no-browser', f'--port={port}', '--ServerApp.ip=127.0.0.1', '--IdentityProvider.token=',
+               f'--ServerApp.root_dir={notebook.parent}', '--LabApp.expose_app_in_browser=True', '--allow-root',
+               '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
+    with _server(command, notebook, port, timeout, env): yield f'http://127.0.0.1:{port}/lab/tree/{notebook.name}?reset'
+
+
+def run_all(tab):
+    "Run the cells of the notebook that JupyterLab shows."
+    tab.wait_for_selector('.jp-Notebook .jp-Cell')
+    tab.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status == 'idle'")
+    tab.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+@contextmanager
+def _server(command, notebook, port, timeout, env):
+    "A server of Jupyter that runs meanwhile."
+    notebook = Path(notebook).resolve()
     root = str(Path(__file__).resolve().parents[1])
     env = {**os.environ, 'JUPYTER_PREFER_ENV_PATH': '1', 'OMP_NUM_THREADS': '1',
            'PYTHONPATH': os.pathsep.join(filter(None, (root, os.environ.get('PYTHONPATH')))),
            'PATH': os.pathsep.join((str(Path(sys.executable).parent), os.environ['PATH'])), **env}
-    command = [sys.executable, '-m', 'voila', str(notebook), '--no-browser', f'--port={port}',
-               '--Voila.ip=127.0.0.1', '--show_tracebacks=True']
     with open(notebook.with_suffix('.log'), 'w+') as log:
-        server = subprocess.Popen(command, cwd=notebook.parent, env=env, stdout=log, stderr=log,
+        server = subprocess.Popen([sys.executable, '-m', *command], cwd=notebook.parent, env=env, stdout=log, stderr=log,
                                   start_new_session=True)
         end = time.monotonic() + timeout
         try:
             while not _listens(port):
                 if server.poll() is not None or time.monotonic() > end:
                     log.seek(0)
-                    raise RuntimeError(f'voila did not start:\n{log.read()[-3000:]}')
+                    raise RuntimeError(f'{command[0]} did not start:\n{log.read()[-3000:]}')
                 time.sleep(.1)
-            yield f'http://127.0.0.1:{port}/'
+            yield
         finally:
             _stop(server)
 
@@ -97,7 +126,8 @@ def _stop(server):
 
 @contextmanager
 def page(url, width=1300, height=900, timeout=120, ready='.widget-slider, .widget-button'):
-    "A page of headless Chromium at `url`, once something that `ready` selects is there; seconds to wait at most."
+    """A page of headless Chromium at `url`, once something that `ready` selects is there; seconds to wait at most.
+    In JupyterLab its cells are run. An error in the console fails the test."""
     need()
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
@@ -105,8 +135,13 @@ def page(url, width=1300, height=900, timeout=120, ready='.widget-slider, .widge
         try:
             tab = browser.new_page(viewport=dict(width=width, height=height))
             tab.set_default_timeout(1000*timeout)
+            errors = []
+            tab.on('console', lambda m: errors.append(m.text) if m.type == 'error' else None)
+            tab.on('pageerror', lambda e: errors.append(str(e)))
             tab.goto(url)
+            if '/lab/' in url: run_all(tab)
             tab.wait_for_selector(ready)
             yield tab
+            assert not errors, f'errors in the console: {errors}'
         finally:
             browser.close()

@@ -8,7 +8,8 @@ import fastai, fastcore, torch
 import lt_signals
 
 assert 'site-packages' in lt_signals.__file__, f'the checkout was imported, not the installed package: {lt_signals.__file__}'
-apps = {'lt_signals.apps.explorer'} # needs the extra `apps`, which is not installed here,
+widgets = 'events', 'explainer', 'explore', 'recording_explorer', 'sample_explorer'
+apps = {f'lt_signals.apps.{m}' for m in widgets} # need the extra `apps`, which is not installed here,
 diffusion = ('evaluation.generator_score', 'models.denoisers', 'models.diffusion', 'training.generator', 'training.generator_stage')
 extras = {**{f'lt_signals.evaluation.{m}': 'openset' for m in ('openscores', 'later_scores')}, **{f'lt_signals.{m}': 'diffusion' for m in diffusion}} # and these say so
 modules = {m.name for m in pkgutil.walk_packages(lt_signals.__path__, 'lt_signals.') if not m.name.endswith('_modidx')}

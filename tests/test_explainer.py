@@ -1,4 +1,6 @@
-"""The explorer in a browser: voila serves it on a run, Chromium moves its controls, and what is shown changes."""
+"""The explainer (slow): on a run of every task; and in a browser: voila serves it on a run, Chromium moves its controls, and what
+is shown changes. A short test of it in a browser is in test_explore.py.
+"""
 import os
 import re
 
@@ -49,13 +51,14 @@ def predicted(words):
     return re.findall(r'(\w+) \(\d+ %\)', words.split('modulation:')[1].split('snr:')[0])[-1]
 
 
-def test_explorer_in_a_browser(run, tmp_path):
-    start = "import warnings; warnings.simplefilter('ignore')\nfrom lt_signals.apps.explorer import Explorer"
-    notebook = write_notebook(tmp_path/'explorer.ipynb', start, f'Explorer({str(run.path)!r}, percent=0)')
+@pytest.mark.slow # a training, a kernel and a browser
+def test_explainer_in_a_browser(run, tmp_path):
+    start = "import warnings; warnings.simplefilter('ignore')\nfrom lt_signals.apps.explainer import Explainer"
+    notebook = write_notebook(tmp_path/'explainer.ipynb', start, f'Explainer({str(run.path)!r}, percent=0)')
     with serve(notebook) as url, page(url, ready='.lts-bars') as tab:
         def choose(label, text): tab.locator('.widget-dropdown', has_text=label).locator('select').select_option(text)
         def press(key, times=1):
-            tab.focus('.lts-percent .noUi-handle')
+            tab.focus('.lts-removed .noUi-handle')
             for _ in range(times): tab.keyboard.press(key)
 
         tab.wait_for_function("document.querySelector('.lts-image').naturalWidth > 300")
@@ -84,3 +87,36 @@ def test_explorer_in_a_browser(run, tmp_path):
         after(tab, lambda: tab.get_by_role('button', name='smallest first').click(), 'image', 'words')
         until(tab, 'integrated gradients of the snr puts last')
         if shot := os.environ.get('LTS_SCREENSHOT'): tab.screenshot(path=shot, full_page=True)
+
+
+RUNS = {
+    'emitter': {'synth.n_classes': 4, 'synth.n_max': 30, 'synth.n_valid': 6, 'synth.n_test': 8,
+                'model.name': 'ResNet1D', 'model.options': dict(depth=2, width=8)},
+    'amc': {'amc.mods': ['BPSK', 'QPSK'], 'amc.snr_list': [4, 16], 'amc.n_per': 20, 'amc.length': 192,
+            'model.name': 'resnet18', 'model.options': dict(image_size=32, backbone_options=NARROW)},
+    'detection': {'detection.scenes': 2},
+    'defects': {'defects.n': 40, 'defects.height': 32, 'defects.width': 96, 'model.name': 'resnet10_cbam'}}
+
+
+@pytest.mark.slow # four trainings
+@pytest.mark.parametrize('task', RUNS)
+def test_every_task(task, tmp_path):
+    from lt_signals.apps.explainer import Explainer
+    from lt_signals.apps.explore import explore
+    from lt_signals.runs.experiment import run_experiment
+
+    run = run_experiment({'task': task, 'out_dir': str(tmp_path), 'exp_name': task, 'device': 'cpu', 'training.epochs': 1,
+                          'visualization.enabled': False, 'progress': False, **RUNS[task]})
+    x = Explainer(run.path, percent=0)
+    assert 'The network says' in x.words.value
+    x.removed.value = x.removed.max//2
+    assert 'Without' in x.words.value and x.explanation.gone > 0
+    for score in x.score.options:
+        x.score.value = score[1]
+        assert x.words.value
+    for k, w in x.filters.items():
+        w.value = 0
+        w.value = 'any'
+    e = explore(run.path)
+    e.errors.value = True
+    assert not e.samples.table.right.iloc[e.rows].any()

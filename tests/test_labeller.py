@@ -1,6 +1,6 @@
 """The labeller loses nothing: killed (`kill -9`) between two labels and opened again; and driven by keys and mouse in a real browser.
 
-The browser part is skipped where voila, playwright or Chromium is absent (see browser.py).
+The browser part (slow; a short one is in test_explore.py) is skipped where voila, playwright or Chromium is absent (see browser.py).
 """
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from browser import page, serve, write_notebook
+from browser import need, page, serve, serve_lab, write_notebook
 
 N = 60
 
@@ -87,10 +87,7 @@ def test_killed_between_labels(tmp_path):
     assert rounds > 1 and len(said) > 5
 
 
-APP = '''
-labeller = Labeller(crops('.')[0], 'labels.csv', streams=crops('.')[1])
-labeller
-'''
+APP = "explore(crops('.')[0], 'labels.csv', streams=crops('.')[1])"
 
 
 def wait_for(condition, seconds=60):
@@ -100,40 +97,47 @@ def wait_for(condition, seconds=60):
         time.sleep(.05)
 
 
-def test_in_a_browser(tmp_path):
+@pytest.mark.slow # three kernels
+@pytest.mark.parametrize('server', [serve, serve_lab])
+def test_in_a_browser(tmp_path, server):
+    need()
     import pandas as pd
 
     here = str(Path(__file__).resolve().parent)
     notebook = write_notebook(tmp_path/'app.ipynb', 'import sys', f'sys.path.insert(0, {here!r})',
-                              'from test_labeller import crops', 'from lt_signals.apps.labeller import Labeller', APP)
+                              'from test_labeller import crops', 'from lt_signals.apps.explore import explore', APP)
 
     def rows():
         file = tmp_path/'labels.csv'
         return list(pd.read_csv(file)[['crop', 'label']].itertuples(index=False, name=None)) if file.exists() else []
 
-    with serve(notebook) as url:
-        with page(url, ready='.widget-image') as tab:
-            picture = lambda: tab.locator('.widget-image').get_attribute('src')
-            first, line = picture(), tab.locator('.widget-text input')
-            line.click()
-            tab.keyboard.type('s')
+    with server(notebook) as url:
+        with page(url, ready='.lts-is-main') as tab:
+            picture = lambda: tab.locator('.lts-is-main').get_attribute('src')
+            told = lambda: tab.inner_text('.lts-told')
+            tab.wait_for_function("document.querySelector('.lts-is-main').naturalWidth > 300")
+            first = picture()
+            tab.keyboard.type('s')                           # nothing was clicked before
             wait_for(lambda: rows() == [(0, 'signal')])
             wait_for(lambda: picture() != first)
             tab.keyboard.type('nn s')                        # fast, with a skip
             wait_for(lambda: rows() == [(0, 'signal'), (1, 'noise'), (2, 'noise'), (4, 'signal')])
             tab.keyboard.press('Backspace')
             wait_for(lambda: rows() == [(0, 'signal'), (1, 'noise'), (2, 'noise')])
+            for name in ('noise (n)', 'signal (s)', 'skip (space)', 'undo (backspace)'): # none of them is cut
+                b = tab.get_by_role('button', name=name)
+                assert b.evaluate('e => e.scrollWidth <= e.clientWidth + 1 && e.scrollHeight <= e.clientHeight + 1'), name
             tab.get_by_role('button', name='noise (n)').click()
             wait_for(lambda: rows()[3:] == [(4, 'noise')])
             tab.get_by_role('button', name='undo').click()
             wait_for(lambda: len(rows()) == 3)
-            wait_for(lambda: line.evaluate('e => e === document.activeElement')) # the line has the focus again
-            tab.keyboard.type('s')
+            tab.keyboard.type('s')                           # keys go on after a button
             wait_for(lambda: rows()[3:] == [(4, 'signal')])
-            wait_for(lambda: f'4 of {N} labelled: 2 noise, 2 signal' in tab.locator('.widget-html').inner_text())
-        with page(url, ready='.widget-image') as tab:        # another kernel goes on where this one was left
-            assert f'4 of {N} labelled' in tab.locator('.widget-html').inner_text()
-            tab.locator('.widget-text input').click()
+            wait_for(lambda: f'4 of {N} labelled: 2 noise, 2 signal' in told())
+            if folder := os.environ.get('LTS_SCREENSHOTS'): tab.screenshot(path=f'{folder}/labels_{server.__name__}.png')
+        with page(url, ready='.lts-is-main') as tab:         # another kernel goes on where this one was left
+            tab.wait_for_function("document.querySelector('.lts-is-main').naturalWidth > 300")
+            assert f'4 of {N} labelled' in tab.inner_text('.lts-told')
             tab.keyboard.type('n')
             wait_for(lambda: rows()[4:] == [(3, 'noise')])
     assert (tmp_path/'labels/noise_cf32.sigmf-meta').exists()

@@ -113,7 +113,7 @@ def row_annotation(
     label = next((str(row[k]) for k in _label_columns if k in row), 'signal')
     p = row.get('probability', row.get('modulation_probability'))
     unknown = row.get('known') is not None and not row['known']
-    said = [f'most like {label}']*unknown + [f'probability {p:.3f}']*(p is not None)
+    said = [f'most like {label}']*unknown + ([] if p is None else [f'probability {p:.3f}'])
     note = {'core:sample_start': int(row['start']), 'core:sample_count': max(int(row['count']), 1)}
     if 'low_hz' in row: note |= {'core:freq_lower_edge': row['low_hz'], 'core:freq_upper_edge': row['high_hz']}
     note |= {'core:label': 'unknown' if unknown else label}
