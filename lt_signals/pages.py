@@ -135,7 +135,7 @@ class LinkNames:
         own = re.search(r'(?m)^#\|\s*default_exp\s+(\S+)', '\n'.join(c.source for c in nb.cells))
         self.own = f'lt_signals.{own[1]}' if own else ''
 
-# %% ../nbs/pages.ipynb #172de5ce
+# %% ../nbs/pages.ipynb #01d8cc05
 @patch
 def place(self:LinkNames,
     name:str, # A name as it is written, e.g. `Store` or `Store.take`
@@ -145,6 +145,7 @@ def place(self:LinkNames,
     module = self.imports.get(name.split('.')[0])
     for m in (self.own, module):
         if name in self.names.get(m, ()): return self.names[m][name][0]
+    if name.isalpha() and name.islower(): return None
     found = [names[name][0] for names in self.names.values() if name in names]
     return found[0] if len(found) == 1 else None
 
