@@ -58,12 +58,13 @@ def class_stages(n, per_class, seed=0):
         shown = truth[spread_samples(truth, 500)]
         points = lambda d: 20*rng.normal(size=(n, d))[shown] + 2*rng.normal(size=(len(shown), d))
         embedding = dict(labels=shown.tolist(), tsne_2d=points(2).tolist(), tsne_3d=points(3).tolist())
-        return dict(name=name, history=history(rng, epochs), test=analyzer.analyze(preds), embedding=embedding,
-                    **diagnostics(preds, analyzer))
-    return [stage('stage1', 1., 10), stage('crt', .4, 5), stage('tau_norm', .2, 0)]
+        curves = diagnostics(preds, analyzer) if n <= 100 else {}  # the same with very many classes, and slow
+        return dict(name=name, history=history(rng, epochs), test=analyzer.analyze(preds), embedding=embedding, **curves)
+    last = stage('tau_norm', .2, 0)
+    return [stage('stage1', 1., 10), stage('crt', .4, 5), last] if n <= 100 else [last]
 
 
-def amc_stage(n, signals=4000, seed=0):
+def amc_stage(n, signals=2000, seed=0):
     "A stage of modulation and SNR: better with SNR, neighbours are confused."
     g, snrs = torch.Generator().manual_seed(seed), np.arange(-20, 31, 2)
     ym, ys = torch.randint(n, (signals,), generator=g), torch.randint(len(snrs), (signals,), generator=g)
@@ -76,7 +77,7 @@ def amc_stage(n, signals=4000, seed=0):
     return dict(name='stage1', amc=res, history=history(np.random.default_rng(0), 10), task_weights=weights)
 
 
-def label_stage(n, samples=1500, seed=0):
+def label_stage(n, samples=1000, seed=0):
     "A stage of several labels an image."
     rng = np.random.default_rng(seed)
     counts = long_tail_counts(600, n, 60)
@@ -114,7 +115,7 @@ def pointing_stage(n):
 
 def made_results(n):
     "Stages that have something for every figure."
-    classes = class_stages(n, max(2, min(60, 2000//n)))
+    classes = class_stages(n, max(1, min(60, 1000//n)))
     others = [amc_stage(n), label_stage(n), open_stage(n), crop_stage(), pointing_stage(n)]
     return classes, others
 
@@ -178,16 +179,22 @@ def faults(fig, flat=True):
     return res + [f'{a.get_text()!r} covers {b.get_text()!r}' for (a, p), (b, q) in combinations(apart, 2) if overlap(p, q)]
 
 
-ALIKE = {'history', 'task_weights', 'calibration', 'confidence', 'roc', 'openset', 'crops'}  # with five classes and a thousand
+# With a thousand classes these look as they do with five, or are laid out as another one that is drawn
+ALIKE = {'history', 'task_weights', 'calibration', 'confidence', 'roc', 'openset', 'crops'}
+SAME_LAYOUT = {'confusion_normalized', 'confusion_by_snr', 'snr_confusion', 'accuracy_vs_snr', 'group_comparison', 'tsne_3d'}
+
+
+def differs(name):
+    "Whether a figure has another layout with very many classes."
+    return name not in SAME_LAYOUT and not {k.split('.')[0] for k in figures.info[name]['needs']} <= ALIKE
 
 
 @pytest.mark.parametrize('n_classes', (5, 1000))
 def test_figures_can_be_read_and_change_nothing_else(n_classes):
     made, ours = made_results(n_classes), plt.figure()
     style, random, bad = dict(mpl.rcParams), np.random.get_state()[1].copy(), {}
-    for name in figures:
+    for name in figures if n_classes == 5 else filter(differs, figures):
         info = figures.info[name]
-        if n_classes > 5 and {k.split('.')[0] for k in info['needs']} <= ALIKE: continue
         fig = Figure(figsize=info['figsize'], layout='constrained')
         ax = fig.add_subplot(projection=info['projection'])
         assert figures[name](results_for(name, *made), ax=ax) is ax, name

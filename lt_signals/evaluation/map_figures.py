@@ -75,7 +75,7 @@ def plot_tsne_2d(
     return _plot_map(results[-1], ax, results[-1]['embedding']['tsne_2d'])
 
 # %% ../../nbs/evaluation/33_map_figures.ipynb #63ca5c9c
-@register_figure('tsne_3d', 'embedding.tsne_3d', 'test', figsize=(PRINT_WIDTH['middle'], 4), projection='3d')
+@register_figure('tsne_3d', 'embedding.tsne_3d', 'test', figsize=(PRINT_WIDTH['page'], 4), projection='3d')
 def plot_tsne_3d(
     results, # Stages with 'embedding' and 'test'; the last one is drawn
     ax=None, # Axes to draw on, with projection '3d'

@@ -134,8 +134,8 @@ def _two_by_two(n, hits, support, predicted):
 # %% ../../nbs/evaluation/07_multilabel.ipynb #07ac7f9x
 def _together(y, named):
     "Images that have one class and are given another, with 'none' as a last class, sparse."
-    y, named = (np.column_stack([o, ~o.any(1)]).astype(int) for o in (y, named))
-    return sparse_confusion(y.T @ named)
+    y, named = (np.column_stack([o, ~o.any(1)]).astype(float) for o in (y, named)) # BLAS; exact
+    return sparse_confusion((y.T @ named).astype(np.int64))
 
 # %% ../../nbs/evaluation/07_multilabel.ipynb #07ac7f9y
 def _scores(y, p, tally):

@@ -174,12 +174,13 @@ def plot_pointing(
     at = np.arange(len(classes))
     wide = .8/len(methods)
     for j,(m,color) in enumerate(zip(methods, OKABE_ITO)):
-        ax.bar(at + wide*(j - (len(methods) - 1)/2), hit[:, j], .92*wide, color=color, label=m)
+        if len(classes) > 25: ax.plot(at, hit[:, j], '.', ms=4, color=color, label=m)
+        else: ax.bar(at + wide*(j - (len(methods) - 1)/2), hit[:, j], .92*wide, color=color, label=m)
     ax.hlines(chance[:, 0], at - .45, at + .45, color='k', lw=1, ls='--', label='chance')
     name_ticks(ax.xaxis, [*map(short_name, classes)])
-    percent_axis(ax.yaxis, 'highest point in the mask')
+    percent_axis(ax.yaxis, 'hits')
     ax.grid(False, axis='x')
     ax.set(ylim=(0, 1.02), xlim=(-.6, len(classes) - .4), xlabel='class',
-           title=stage_title(results[-1], 'pointing at the defect'))
+           title=stage_title(results[-1], 'the highest point of the map lies in the mask'))
     legend_beside(ax)
     return ax
