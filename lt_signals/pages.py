@@ -89,7 +89,7 @@ def without_links(
     return re.sub(r'(?s)(```python\n)(.*?)(\n```)',
                   lambda m: m[1] + m[2].replace('`', '') + m[3], text)
 
-# %% ../nbs/pages.ipynb #241a4806
+# %% ../nbs/pages.ipynb #21991a9c
 def page_doc(
     sym, # Function, class or method
     name=None, # Name to show; its own when None
@@ -99,15 +99,15 @@ def page_doc(
     from IPython.display import Markdown
     from nbdev.showdoc import BasicMarkdownRenderer
     shown = BasicMarkdownRenderer(sym, name=name, title_level=title_level)._repr_markdown_()
+    shown = re.sub('(?m)^#+ .*', lambda m: m[0].replace('__', r'\_\_'), shown, count=1)
     text, table = without_links(shown), field_table(sym) if isinstance(sym, type) else ''
     if table and not is_dataclass(sym): text = re.sub(r'(?s)```python\n.*?\n```\n\n', '', text)
     return Markdown(f'{text}\n\n{table}' if table else text)
 
-# %% ../nbs/pages.ipynb #2dff9050
+# %% ../nbs/pages.ipynb #5b79f718
 TICKS = re.compile(r'(?<!\[)`([^`\s]+?)(\(\))?`(?!\])')
 
-def _public(name):
-    return not any(p.startswith('_') and not p.endswith('__') for p in name.split('.'))
+def _public(name): return not any(p.startswith('_') for p in name.split('.'))
 
 def _imports(nb):
     "{name: module} of everything that a notebook imports from the library or exports to it."
