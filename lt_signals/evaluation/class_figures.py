@@ -161,7 +161,8 @@ def plot_class_recall(
     mean = stage['test']['overall']['macro_recall']
     ax.axhline(mean, color='k', lw=.8, ls='--')
     percent_axis(ax.yaxis, 'recall')
-    ax.set(ylim=(0, 1.02), title=stage_title(stage, f'recall of the classes, mean {100*mean:.1f} %'))
+    ax.set_ylim(0, 1.02)
+    ax.set_title(stage_title(stage, f'recall of the classes, mean {100*mean:.1f} %'))
     return ax
 
 # %% ../../nbs/evaluation/16_class_figures.ipynb #f92d244e
@@ -260,11 +261,13 @@ def plot_recall_by_group(
     table = _recalls(results)
     groups = [g for g in GROUP_COLORS if (table['group'] == g).any()]
     how = dict(data=table, x='stage', y='recall', hue='group', hue_order=groups, legend=False,
-               palette={g: GROUP_COLORS[g] for g in groups}, ax=ax)
+               palette={g: GROUP_COLORS[g] for g in groups}, native_scale=True, ax=ax)
     sns.boxplot(**how, fill=False, gap=.2, linewidth=1, whis=(5, 95), showfliers=False,
                 showmeans=True, meanprops=dict(marker='D', mfc='k', mec='w', ms=4))
-    if len(table) <= 100*len(results):
-        sns.stripplot(**how, dodge=True, jitter=False, size=3.5, alpha=.5)
+    for j,g in enumerate(groups if len(table) <= 100*len(results) else ()):
+        dots = table[table['group'] == g] # seaborn's own would draw random numbers
+        at = dots['stage'] + .8*(j - (len(groups) - 1)/2)/len(groups)
+        ax.scatter(at, dots['recall'], s=12, lw=0, alpha=.5, color=GROUP_COLORS[g])
     percent_axis(ax.yaxis, 'recall')
     name_ticks(ax.xaxis, [s['name'] for s in results])
     ax.set(ylim=(-.02, 1.02), xlabel='stage', title='recall of the classes of each group')
