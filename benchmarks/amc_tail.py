@@ -38,7 +38,7 @@ def frames(ratio, seed, args):
     "Loaders of a set whose training part is long-tailed."
     store = synth_modulations(args.classes, args.snrs, args.n_per, args.length, seed=seed)
     return build_dataloaders(store, batch_size=64, val_ratio=.1, test_ratio=.1, stratify='snr_db', group=None, augment=['PhaseRotation'],
-                             imbalance_ratio=ratio, seed=seed, device=args.device, in_memory=True, targets=args.targets and list(grid_of(store)))
+                             imbalance_ratio=ratio, seed=seed, device=args.device, in_memory=True, targets=list(grid_of(store)) if args.targets else None)
 
 
 def of_stages(ratio, seed, methods, done, args):
