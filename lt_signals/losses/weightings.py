@@ -25,7 +25,7 @@ from ..core.random import seed_stream
 from ..core.registry import Registry
 
 # %% ../../nbs/losses/08_weightings.ipynb #615014e2
-weightings = Registry('weighting')
+weightings = Registry('weighting', ['lt_signals.losses.gradnorm'])
 
 # %% ../../nbs/losses/08_weightings.ipynb #ebd474fc
 class TaskWeighting(nn.Module):
