@@ -278,7 +278,7 @@ def draw_strip(self:Scope,
         ax.set(xlim=(start, stop), xticks=[], yticks=[], xlabel='', ylabel='')
     return ax
 
-# %% ../../nbs/apps/21_scope.ipynb #602830a3
+# %% ../../nbs/apps/21_scope.ipynb #423a453f
 @patch
 def signal(self:Scope,
     band:bool=True, # Only the band of the box, moved to the middle; everything when False
@@ -298,7 +298,13 @@ def draw_signal(self:Scope,
 ): # The axes; None where nothing is chosen
     "Draw the signal in the chosen box in five ways."
     x = self.signal(band)
-    return None if x is None else draw_views(x, self.stream.sample_rate, axs)
+    if x is None: return None
+    axs,(low, high) = draw_views(x, self.stream.sample_rate, axs),self.place[3:]
+    if band and low < high: # What lies beyond the band was silenced
+        edge = min(high - low, self.tiles.rate/2)/(1e3 if self.stream.sample_rate else 1)
+        axs['spectrum'].set_xlim(-edge, edge)
+        axs['spectrogram'].set_ylim(-edge, edge)
+    return axs
 
 # %% ../../nbs/apps/21_scope.ipynb #4edd85cd
 def _as_rows(boxes, stream):

@@ -83,7 +83,7 @@ def show_spectrogram(
     ax.set(title=title, xlabel=unit, ylabel=funit)
     return ax
 
-# %% ../../nbs/io/00_types.ipynb #79a2cccd
+# %% ../../nbs/io/00_types.ipynb #265a8df7
 def show_spectrum(
     x, # One signal, as in `iq_channels`
     ax=None, # Axes to draw on; new ones when None
@@ -97,7 +97,9 @@ def show_spectrum(
     n = n_fft or int(np.clip(2**int(np.log2(max(len(i), 4)) - 2), 16, 1024))
     f, p = welch(i + 1j*q, fs, nperseg=min(n, len(i)), return_onesided=False, detrend=False)
     order, scale = np.argsort(f), 1 if sample_rate is None else 1e3
-    ax.plot(f[order]/scale, 10*np.log10(np.maximum(p[order], 1e-30)), lw=.8, c='#0072B2')
+    db = 10*np.log10(np.maximum(p[order], 1e-30))
+    ax.plot(f[order]/scale, db, lw=.8, c='#0072B2')
+    ax.set_ylim(max(db.min(), db.max() - 90) - 3, db.max() + 3)
     unit = 'frequency (cycles/sample)' if sample_rate is None else 'frequency (kHz)'
     ax.set(title=title, xlabel=unit, ylabel='dB' if sample_rate is None else 'dB/Hz')
     ax.margins(x=0)
