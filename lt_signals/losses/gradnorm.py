@@ -51,8 +51,8 @@ class GradNorm(TaskWeighting):
 
     @property
     def weights(self):
-        "Those of the batch, shape (n_tasks,)."
-        return self.current
+        "Those of the batch, shape (n_tasks,); a copy, as they change before the backward pass."
+        return self.current.clone()
 
     def extra_repr(self):
         "What `print(weighting)` shows."
