@@ -124,6 +124,11 @@ def _stop(server):
     except (ProcessLookupError, PermissionError): pass
 
 
+def _offline(text):
+    "Whether an error says only that fonts and the like cannot be fetched without a network."
+    return text.startswith('Failed to load resource: net::ERR_') and 'CONNECTION_REFUSED' not in text
+
+
 @contextmanager
 def page(url, width=1300, height=900, timeout=120, ready='.widget-slider, .widget-button'):
     """A page of headless Chromium at `url`, once something that `ready` selects is there; seconds to wait at most.
@@ -136,7 +141,7 @@ def page(url, width=1300, height=900, timeout=120, ready='.widget-slider, .widge
             tab = browser.new_page(viewport=dict(width=width, height=height))
             tab.set_default_timeout(1000*timeout)
             errors = []
-            tab.on('console', lambda m: errors.append(m.text) if m.type == 'error' else None)
+            tab.on('console', lambda m: errors.append(m.text) if m.type == 'error' and not _offline(m.text) else None)
             tab.on('pageerror', lambda e: errors.append(str(e)))
             tab.goto(url)
             if '/lab/' in url: run_all(tab)

@@ -51,7 +51,7 @@ _script = '''
       if (['Tab', 'Shift', 'CapsLock', 'Dead'].includes(e.key)) return;
       e.preventDefault(); e.stopPropagation();
       tell('key', encodeURIComponent(e.key));
-    });
+    }, true); // before the text line, which keeps its keys to itself
     box.addEventListener('click', e => { if (!typed(e.target)) setTimeout(focus, 0); });
     box.addEventListener('mouseover', e => {
       if (picture(e) && document.activeElement != line) focus();
