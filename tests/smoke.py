@@ -8,12 +8,15 @@ import fastai, fastcore, torch
 import lt_signals
 
 assert 'site-packages' in lt_signals.__file__, f'the checkout was imported, not the installed package: {lt_signals.__file__}'
-widgets = 'events', 'explainer', 'explore', 'recording_explorer', 'sample_explorer'
-apps = {f'lt_signals.apps.{m}' for m in widgets} # need the extra `apps`, which is not installed here,
 diffusion = ('evaluation.generator_score', 'models.denoisers', 'models.diffusion', 'training.generator', 'training.generator_stage')
-extras = {**{f'lt_signals.evaluation.{m}': 'openset' for m in ('openscores', 'later_scores')}, **{f'lt_signals.{m}': 'diffusion' for m in diffusion}} # and these say so
+extras = {**{f'lt_signals.evaluation.{m}': 'openset' for m in ('openscores', 'later_scores')}, **{f'lt_signals.{m}': 'diffusion' for m in diffusion}} # they say so
 modules = {m.name for m in pkgutil.walk_packages(lt_signals.__path__, 'lt_signals.') if not m.name.endswith('_modidx')}
-for name in modules - apps - {*extras}: importlib.import_module(name)
+apps = set() # what needs the extra `apps`, which is not installed here
+for name in sorted(modules - {*extras}):
+    try: importlib.import_module(name)
+    except ModuleNotFoundError as e:
+        assert e.name == 'ipywidgets' and name.startswith('lt_signals.apps.'), f'{name}: {e}'
+        apps.add(name)
 for name, extra in extras.items():
     try: importlib.import_module(name)
     except ValueError as e: assert f"pip install 'lt_signals[{extra}]'" in str(e), e
