@@ -71,7 +71,7 @@ def plot_tsne_2d(
     results, # Stages with 'embedding' and 'test'; the last one is drawn
     ax=None, # Axes to draw on
 ):
-    "t-SNE map of the features of test samples."
+    "The features of test samples, as t-SNE places them on a plane."
     return _plot_map(results[-1], ax, results[-1]['embedding']['tsne_2d'])
 
 # %% ../../nbs/evaluation/33_map_figures.ipynb #63ca5c9c
