@@ -44,7 +44,7 @@ def runs(tmp_path_factory):
     from lt_signals.runs.experiment import run_experiment
     folder = tmp_path_factory.mktemp('board')/'experiments'
     run = run_experiment({
-        'out_dir': str(folder), 'exp_name': 'first', 'device': 'cpu', 'seed': 3, 'training.epochs': 3, 'stage2.enabled': False,
+        'out_dir': str(folder), 'exp_name': 'first', 'device': 'cpu', 'seed': 3, 'data.seed': 3, 'training.epochs': 3, 'stage2.enabled': False,
         'synth.n_classes': 8, 'synth.n_max': 30, 'synth.imbalance_ratio': 10., 'synth.n_valid': 6, 'synth.n_test': 12,
         'openset.score': 'knn', 'openset.n_unknown': 2, 'model.name': 'ResNet1D', 'model.options': dict(depth=2, width=8),
         'visualization.enabled': False, 'progress': False}).path

@@ -80,7 +80,7 @@ def plot_tsne_3d(
     results, # Stages with 'embedding' and 'test'; the last one is drawn
     ax=None, # Axes to draw on, with projection '3d'
 ):
-    "t-SNE of the features of test samples in three dimensions."
+    "The features of test samples, as t-SNE places them in three dimensions."
     ax.set_box_aspect(None, zoom=.95)
     ax.computed_zorder = False # names in front of the points
     _plot_map(results[-1], ax, results[-1]['embedding']['tsne_3d'])
