@@ -152,7 +152,7 @@ def drive(tab, folder, times):
         tab.focus('.lts-dial .noUi-handle')
         tab.keyboard.press('End')
         tab.wait_for_function("old => document.querySelector('.lts-rates th:nth-child(3)').innerText !== old", arg=old)
-    tab.keyboard.press('PageDown')
+    tab.wait_for_timeout(500)
     shot(tab, 'dial')
     tab.locator('.lts-filters input').last.fill('copy03')
     tab.keyboard.press('Enter')

@@ -21,7 +21,7 @@ from .train_form import OfferView, TrainForm
 from ..core.errors import LTSError
 from ..runs.board import Board, filter_table, share_interval, sort_table
 
-# %% ../../nbs/apps/30_board_page.ipynb #576ee1b2
+# %% ../../nbs/apps/30_board_page.ipynb #7c5c45c9
 _style = '''<style>
 .lts-board{font:14px/1.45 system-ui,sans-serif;color:#1a1a1a}
 .lts-board .widget-html-content{line-height:1.45}
@@ -38,7 +38,7 @@ _style = '''<style>
 .lts-said,.lts-error{margin:4px 0;max-width:760px;white-space:normal;line-height:1.4}
 .lts-said{color:#555} .lts-error{color:#B34700}
 .lts-pre{background:#f6f6f6;padding:8px;white-space:pre-wrap;overflow-wrap:anywhere;
-  font-size:12px;line-height:1.4;max-width:900px}
+  font:12px/1.4 ui-monospace,Menlo,Consolas,monospace;max-width:900px}
 .lts-title{margin:8px 0 4px;font-size:16px;line-height:1.4} .lts-board h4{margin:10px 0 4px}
 .lts-halves{display:flex;flex-wrap:wrap} .lts-half{flex:0 1 49%;min-width:380px}
 .lts-rates .lts-now{font-weight:600} .lts-offers td{white-space:normal;max-width:560px}
@@ -48,7 +48,7 @@ _style = '''<style>
 _facts = ['run', 'state', 'task', 'model', 'loss', 'sampler', 'stages', 'data', 'seed', 'epoch']
 _filters = 'task', 'state', 'model', 'loss', 'data'
 
-# %% ../../nbs/apps/30_board_page.ipynb #5de5dcc8
+# %% ../../nbs/apps/30_board_page.ipynb #74b5a675
 def shown_columns(
     df:pd.DataFrame, # From `Board.table`, filtered
     scores, # Names of scores
@@ -57,7 +57,7 @@ def shown_columns(
     "What says something of these runs: facts that differ, scores, some differing fields."
     differs = lambda k: k in df and df[k].astype(str).nunique() > 1
     facts = [k for k in _facts if k in ('run', 'state', 'seed') or differs(k)]
-    there = [k for k in scores if k in df and df[k].notna().any()][:6]
+    there = [k for k in scores if k in df and df[k].notna().any()][:7]
     fields = [k for k in df.attrs.get('fields', ()) if differs(k)][:more]
     return facts + there + fields
 
@@ -180,7 +180,7 @@ def _status(self:RunTable):
     return (f'{html}<details class="lts-skipped"><summary>{len(lost):,} left out</summary>'
             f'<ul>{items}</ul></details>')
 
-# %% ../../nbs/apps/30_board_page.ipynb #b3ab79fd
+# %% ../../nbs/apps/30_board_page.ipynb #73cc8c3c
 class Dashboard:
     "Runs of a folder; for JupyterLab and voila."
     def __init__(self,
@@ -191,7 +191,8 @@ class Dashboard:
         self.runs = RunTable(self.board, self.open)
         self.run, self.compare = RunView(), CompareView()
         self.methods = MethodsView(self._rows_shown)
-        self.again = widgets.Button(description='look again', layout=dict(width='auto'))
+        self.again = widgets.Button(description='look again')
+        self.again.layout = dict(width='auto', align_self='flex-start')
         self.again.on_click(lambda _: self.refresh())
         folder = paths if isinstance(paths, (str, Path)) else paths[0]
         self._later = {3: lambda: SearchView(folder).box, 4: lambda: OfferView().box,

@@ -79,7 +79,7 @@ def _pair_html(pair):
     scores = html_table(_interval_text(difference_table(pair)), 'score')
     return said_html(said) + scores + html_table(right, 'target')
 
-# %% ../../nbs/apps/28_board_views.ipynb #f7a98732
+# %% ../../nbs/apps/28_board_views.ipynb #c19cdb1f
 class CompareView:
     "Two runs, A and B."
     def __init__(self):
@@ -92,6 +92,7 @@ class CompareView:
     ):
         "Compare two finished runs."
         head = f'<h3 class="lts-title">A: {escape(a["run"])}<br>B: {escape(b["run"])}</h3>'
+        self.box.value = head + said_html('One moment …')
         try:
             if bad := [r['run'] for r in (a, b) if r['state'] != 'finished']:
                 raise LTSError(f'{bad[0]} is not finished; open it to see its curves')

@@ -275,7 +275,7 @@ class DialView:
         about = 'scores of known and unknown signals, and the threshold'
         self.image.value = figure_html(fig, about) if fig else ''
 
-# %% ../../nbs/apps/27_run_view.ipynb #75edf180
+# %% ../../nbs/apps/27_run_view.ipynb #68df70d9
 _sections = {'overview': overview, 'intervals': intervals, 'figures': lambda a: FigureView(a).box,
              'confusion': lambda a: ConfusionView(a).box,
              'worst errors': lambda a: ErrorView(a).box,
@@ -298,18 +298,21 @@ class RunView:
         "Look at a run."
         self.path, self.answers = row['path'], None
         self.finished = row['state'] == 'finished'
-        state = '' if self.finished else f', {row["state"]} after {row["epoch"]} epochs'
+        n = row['epoch']
+        state = '' if self.finished else f', {row["state"]}, {n} epoch{"s"*(n != 1)} of this stage'
         self.head.value = f'<h3 class="lts-title">{escape(row["run"])}{state}</h3>'
         self.menu.layout.display = '' if self.finished else 'none'
         self.draw()
 
-# %% ../../nbs/apps/27_run_view.ipynb #386d0b0d
+# %% ../../nbs/apps/27_run_view.ipynb #9eb4d457
 @patch
 def draw(self:RunView, change=None):
     "Show the section that is chosen."
     if self.path is None: return
     if not self.finished: make = lambda: _text(curves_html(self.path))
-    else: make = self._section
+    else:
+        make = self._section
+        self.body.children = (_text(said_html('One moment …')),)
     self.body.children = (guarded(make),)
 
 @patch

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['offers', 'offer_table', 'OfferView', 'typed_override', 'command_of', 'field_choices', 'field_sections', 'TrainForm']
 
-# %% ../../nbs/apps/29_train_form.ipynb #e8321c3f
+# %% ../../nbs/apps/29_train_form.ipynb #4c78a3a9
 import shlex
 from dataclasses import fields, is_dataclass
+from functools import cache
 from html import escape
 
 import ipywidgets as widgets
@@ -71,7 +72,7 @@ class OfferView:
         table = offer_table(r)
         self.html.value = said_html(f'{len(table)} entries') + html_table(table, r.kind, long=1000)
 
-# %% ../../nbs/apps/29_train_form.ipynb #ba6eee19
+# %% ../../nbs/apps/29_train_form.ipynb #46c3e23e
 def typed_override(
     name:str, # Dotted name of a field
     text:str, # What was typed
@@ -82,23 +83,28 @@ def typed_override(
     plain = kind in ('str', 'Optional[str]') and text != 'null'
     return f'{name}={override_text(text) if plain else text}'
 
+@cache
+def _kinds(task, stages):
+    "Types of the fields of a task in some stages, as they were typed."
+    given = {} if stages is None else dict(stages=read_override(f'stages={stages}').value())
+    return {n: kind for n,kind,*_ in describe_config(make_run_config(given, task=task))}
+
 def command_of(
     typed:dict, # {dotted name: what was typed}
     task:str='emitter', # A name of `tasks`
 ) -> str: # For a shell
     "The `lts_train` of some fields, which are checked."
     args = [] if task == 'emitter' else [f'task={task}']
-    named = {k: typed[k] for k in ('stages',) if k in typed}
-    given = {k: read_override(f'{k}={v}').value() for k,v in named.items()}
-    kinds = {n: kind for n,kind,*_ in describe_config(make_run_config(given, task=task))}
-    args += [typed_override(k, v, kinds.get(k, '')) for k,v in typed.items() if v.strip()]
+    typed = {k: v for k,v in typed.items() if v.strip()}
+    kinds = _kinds(task, typed.get('stages')) if typed else {}
+    args += [typed_override(k, v, kinds.get(k, '')) for k,v in typed.items()]
     read = [read_override(a) for a in args]
     if many := [o.key_or_group for o in read if o.is_sweep_override()]:
         raise LTSError(f'`{many[0]}` has several values; the form is for one run (-m for several)')
-    make_run_config({o.key_or_group: o.value() for o in read})
+    if typed: make_run_config({o.key_or_group: o.value() for o in read})
     return shlex.join(['lts_train', *args])
 
-# %% ../../nbs/apps/29_train_form.ipynb #8c436275
+# %% ../../nbs/apps/29_train_form.ipynb #22873bd9
 _named = {'model.name': models, 'loss.name': losses, 'sampling.name': samplers,
           'openset.score': open_scores, 'training.optimizer': optimizers,
           'stage3.mode': corrections}
@@ -106,14 +112,14 @@ _named = {'model.name': models, 'loss.name': losses, 'sampling.name': samplers,
 def field_choices(
     cfg, # A configuration
     prefix:str='', # Put before every name
-) -> dict: # {dotted name: names that it may have}
+) -> dict: # {dotted name: names that it may have, a list or a registry that is not loaded yet}
     "Fields that take one of some names."
     res = {}
     for f in fields(cfg):
         value, name = getattr(cfg, f.name), f'{prefix}{f.name}'
         if is_dataclass(value): res |= field_choices(value, f'{name}.')
-        elif f.metadata.get('choices') is not None: res[name] = [*map(str, f.metadata['choices'])]
-        elif name in _named: res[name] = [*_named[name]]
+        elif f.metadata.get('choices') is not None: res[name] = f.metadata['choices']
+        elif name in _named: res[name] = _named[name]
     return res
 
 def field_sections(
@@ -126,7 +132,7 @@ def field_sections(
         res.setdefault(head if rest else 'run', []).append(row)
     return res
 
-# %% ../../nbs/apps/29_train_form.ipynb #925e5ae2
+# %% ../../nbs/apps/29_train_form.ipynb #b127e07b
 class TrainForm:
     "A form for a run; the command stands below it."
     def __init__(self):
@@ -158,15 +164,16 @@ class TrainForm:
         self.rows, self.choices = field_sections(cfg), field_choices(cfg)
         self.limits = allowed_values(cfg)
         self.section.options = [*self.rows]
-        self.section.value = 'data'
-        self._show()
+        self.section.value = None
+        self.section.value = 'data' # shows its fields
         self._write()
 
-# %% ../../nbs/apps/29_train_form.ipynb #fc7ff019
+# %% ../../nbs/apps/29_train_form.ipynb #24c7ede0
 @patch
 def _show(self:TrainForm, change=None):
     "The fields of the section, or those with the words that are looked for."
     words = self.find.value.lower().split()
+    if self.section.value is None: return
     if words:
         every = [r for rows in self.rows.values() for r in rows]
         rows = [r for r in every if all(w in f'{r[0]} {r[3]}'.lower() for w in words)]
@@ -179,8 +186,8 @@ def _field(self:TrainForm, name, kind, default, about):
     "A line of the form."
     options = dict(value=self.typed.get(name, ''), placeholder=override_text(default),
                    continuous_update=False, layout=dict(width='230px'))
-    if name in self.choices: w = widgets.Combobox(options=self.choices[name], **options)
-    else: w = widgets.Text(**options)
+    if name not in self.choices: w = widgets.Text(**options)
+    else: w = widgets.Combobox(options=[*map(str, self.choices[name])], **options)
     w.observe(lambda change: self.put(name, change['new']), 'value')
     if name in self.limits and name not in self.choices: about += f' ({self.limits[name]})'
     label = widgets.HTML(f'<code>{escape(name)}</code>', layout=dict(width='260px'))

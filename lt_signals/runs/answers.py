@@ -171,11 +171,11 @@ def errors(self:RunAnswers,
     by = by if by in df else 'loss'
     return df.sort_values(by, ascending=by == 'snr_db', kind='stable')
 
-# %% ../../nbs/runs/34_answers.ipynb #7fe9fafc
+# %% ../../nbs/runs/34_answers.ipynb #133ff2e9
 @patch
 def draw(self:RunAnswers,
     rows:pd.DataFrame, # Rows of `samples`
-    most:int=9, # Samples to draw
+    most:int=6, # Samples to draw
 ) -> Figure: # None where there are no rows
     "Draw samples with truth and prediction, red where that is wrong."
     if not len(rows): return None
@@ -185,11 +185,13 @@ def draw(self:RunAnswers,
     cols = 1 if wide else 3
     n = -(-len(some)//cols)
     with house_style():
-        fig = Figure(figsize=(9, max(1.5*n, 1.8)), layout='constrained')
+        high = max(1.7*n, 1.9)
+        fig = Figure(figsize=(9, high)) # margins by hand: many axes are laid out slowly
+        fig.subplots_adjust(.04, .22/high, .99, 1 - .4/high, .14, .62)
         axs = fig.subplots(n, cols, squeeze=False).ravel()
         draw_guesses([*x], *(some[k].astype(str).tolist() for k in ('true', 'predicted')), axs)
         for ax,i,v in zip(axs, some['sample'], some['loss']):
-            ax.set_title(f'{ax.get_title()}  (no. {i}, loss {v:.2f})')
+            ax.set_title(f'{ax.get_title()}\nno. {i}, loss {v:.2f}', fontsize=8)
     return fig
 
 # %% ../../nbs/runs/34_answers.ipynb #b5387190
