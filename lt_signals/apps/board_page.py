@@ -21,7 +21,7 @@ from .train_form import OfferView, TrainForm
 from ..core.errors import LTSError
 from ..runs.board import Board, filter_table, share_interval, sort_table
 
-# %% ../../nbs/apps/30_board_page.ipynb #7c5c45c9
+# %% ../../nbs/apps/30_board_page.ipynb #b558cdb1
 _style = '''<style>
 .lts-board{font:14px/1.45 system-ui,sans-serif;color:#1a1a1a}
 .lts-board .widget-html-content{line-height:1.45}
@@ -38,7 +38,7 @@ _style = '''<style>
 .lts-said,.lts-error{margin:4px 0;max-width:760px;white-space:normal;line-height:1.4}
 .lts-said{color:#555} .lts-error{color:#B34700}
 .lts-pre{background:#f6f6f6;padding:8px;white-space:pre-wrap;overflow-wrap:anywhere;
-  font:12px/1.4 ui-monospace,Menlo,Consolas,monospace;max-width:900px}
+  font:12px/1.4 monospace!important;max-width:900px}
 .lts-title{margin:8px 0 4px;font-size:16px;line-height:1.4} .lts-board h4{margin:10px 0 4px}
 .lts-halves{display:flex;flex-wrap:wrap} .lts-half{flex:0 1 49%;min-width:380px}
 .lts-rates .lts-now{font-weight:600} .lts-offers td{white-space:normal;max-width:560px}
