@@ -39,6 +39,7 @@ import json, torch
 from fastai.metrics import accuracy
 from lt_signals.evaluation.metrics import GroupRecall, MacroF1, MacroRecall
 from lt_signals.losses.base import create_loss
+from lt_signals.losses.gradnorm import GradientLengths
 from lt_signals.losses.multitask import MultiTaskLoss
 from lt_signals.losses.weightings import ProjectGradients
 from lt_signals.models.base import create_model
@@ -59,13 +60,14 @@ class Twice(torch.nn.Module): # one label, asked for twice
     def forward(self, x): return dict(a=self.net(x), b=self.net(x))
 class Both(MultiTaskLoss):
     def forward(self, pred, y): return super().forward(pred, y, y)
-both = lambda: dict(model=Twice(), loss=Both(dict(a='CrossEntropy', b='CrossEntropy'), 'pcgrad'))
+both = lambda weighting: dict(model=Twice(), loss=Both(dict(a='CrossEntropy', b='CrossEntropy'), weighting))
 cases = dict(KeepBest=lambda: check_callbacks(KnownOnly(), KeepBest(), StopOnNaN(), PlainInputs()),
              ClipGradients=lambda: check_callbacks(ClipGradients(1.), Accumulate(16)), EMA=lambda: check_callbacks(EMA(.9)),
              Mixup=lambda: check_callbacks(Mixup(.2)), MaxNorm=lambda: check_callbacks(MaxNorm(4)), DRW=lambda: check_callbacks(DRW(few, 0.)),
              LossFeatures=lambda: check_callbacks(LossFeatures(4, 2, []), **contrast()), LoadBalance=lambda: check_callbacks(LoadBalance(), **experts()),
              metrics=lambda: check_callbacks(metrics=[MacroRecall(), MacroF1(), GroupRecall(['many', 'few', 'few', 'few'], 'few')]),
-             ProjectGradients=lambda: check_callbacks(ProjectGradients(), **both()),
+             ProjectGradients=lambda: check_callbacks(ProjectGradients(), **both('pcgrad')),
+             GradientLengths=lambda: check_callbacks(GradientLengths(), **both('gradnorm')),
              **{'metric accuracy': lambda: check_callbacks(metrics=[accuracy])})
 res = {}
 for name, case in cases.items():

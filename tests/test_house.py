@@ -1,7 +1,8 @@
 """The structure of the package, beside what import-linter checks (pyproject.toml, `lint-imports`).
 
 No module takes a private name of another, nothing but `Registry` imports modules by name, registries name no module of a room
-above their own, and a module of more than 450 lines says in its docstring why it is long.
+above their own, a module of more than 450 lines says in its docstring why it is long, and every name that is used is there
+(a cell of a notebook may have it from another cell that is not exported), every import used.
 """
 import ast
 import re
@@ -55,3 +56,13 @@ def test_registries_name_no_module_of_a_room_above():
     up = {f'{name} names {m}' for name, text in TEXTS.items() if room(name) in LAYERS for m in re.findall(r"'(lt_signals\.\w+)\.", text)
           if m in LAYERS and LAYERS.index(m) < LAYERS.index(room(name))}
     assert up == set()
+
+
+def test_names_are_there_and_used():
+    messages = pytest.importorskip('pyflakes.messages', reason='pyflakes is not installed (pip install pyflakes)')
+    from pyflakes.checker import Checker
+    kinds = messages.UndefinedName, messages.UnusedImport, messages.UnusedVariable
+    meant = {'lt_signals.all', 'lt_signals.runs.tracking'}  # offers names; imports callbacks for what the import does
+    found = [str(m) for name, tree in TREES.items() if name not in meant
+             for m in Checker(tree, FILES[name]).messages if isinstance(m, kinds)]
+    assert found == []

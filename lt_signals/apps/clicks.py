@@ -8,7 +8,6 @@ __all__ = ['Clicks', 'pick', 'figure_html', 'ClickFigure', 'cell_text', 'PagedTa
 # %% ../../nbs/apps/26_clicks.ipynb #f981b12f
 import base64
 from html import escape
-from io import BytesIO
 from uuid import uuid4
 
 import ipywidgets as widgets
@@ -16,6 +15,7 @@ import pandas as pd
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
+from .signal_views import png_of
 from ..core.errors import LTSError
 
 # %% ../../nbs/apps/26_clicks.ipynb #4ac46944
@@ -72,9 +72,7 @@ def figure_html(
     dpi:int=90, # Dots per inch
 ) -> str: # HTML with the picture inside
     "A figure as an image."
-    png = BytesIO()
-    fig.savefig(png, format='png', dpi=dpi)
-    data = base64.b64encode(png.getvalue()).decode()
+    data = base64.b64encode(png_of(fig, dpi)).decode()
     wide = f'{dpi*fig.get_figwidth():.0f}px'
     return (f'<img class="lts-figure" alt="{escape(alt, quote=True)}" draggable="false" '
             f'style="width:{wide};max-width:100%" src="data:image/png;base64,{data}">')

@@ -7,13 +7,13 @@ __all__ = ['Explainer']
 
 # %% ../../nbs/apps/05_explainer.ipynb #8c261a4d
 from html import escape
-from io import BytesIO
 
 import ipywidgets as widgets
 import numpy as np
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
+from .signal_views import png_of
 from ..core.errors import LTSError
 from ..evaluation.figures import house_style
 from ..explain.attribution import attributions, show_attribution
@@ -279,10 +279,7 @@ def _choose(self:Explainer, change=None):
 @patch
 def _show(self:Explainer, words, bars='', figure=None):
     "Put words, bars and picture on the page; without a figure, no picture."
-    if figure is not None:
-        data = BytesIO()
-        figure.savefig(data, format='png', dpi=90)
-        self.image.value = data.getvalue()
+    if figure is not None: self.image.value = png_of(figure)
     self.image.layout.visibility = 'hidden' if figure is None else 'visible'
     self.words.value = words
     self.bars.value = bars

@@ -13,6 +13,7 @@ from html import escape
 import ipywidgets as widgets
 import numpy as np
 from fastcore.basics import patch
+from matplotlib.figure import Figure
 
 from .clicks import (ClickFigure, error_html, figure_html, guarded,
                                     said_html)

@@ -9,7 +9,7 @@ __all__ = ['SourceConfig', 'LoaderConfig', 'DataConfig', 'join_stores', 'open_st
 # %% ../../nbs/data/12_dataloaders.ipynb #5af58573
 import os, warnings
 from copy import copy
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 

@@ -77,7 +77,7 @@ def calibration_bins(
 # %% ../../nbs/evaluation/03_calibration.ipynb #90e35e93
 def _gaps(p, y, edges):
     "Stated less found samples of each class, shape (k, n_bins); `p` (k, n) is used up."
-    inner, (k, n), b = edges[1:-1], p.shape, len(edges) - 1
+    inner, k, b = edges[1:-1], len(p), len(edges) - 1
     mine = np.flatnonzero((y >= 0) & (y < k))
     found = np.bincount(y[mine]*b + np.searchsorted(inner, p[y[mine], mine]), minlength=k*b)
     if b == 1: return p.sum(1, keepdims=True) - found[:, None]
@@ -177,13 +177,11 @@ def fit_temperature(
     leads = _Leads(z, y)
     if not any(lead.any() for lead in leads): return 1. # constant logits: any temperature will do
     total = lambda lead, b: (b*lead).softmax(1).mul_(lead).sum().item() # by probability
-    slope = lambda b: sum(total(lead, b) for lead in leads)/len(y) # at b = 1/T
+    slope = lambda b, leads: sum(total(lead, b) for lead in leads)/len(y) # at b = 1/T
     least, most = 1/bounds[1], 1/bounds[0]
-    if slope(most) <= 0: return float(bounds[0])
-    if slope(least) >= 0: return float(bounds[1])
-    t = 1/brentq(slope, least, most, xtol=1e-12)
-    del leads # scipy keeps `slope` in a circle, which only the garbage collector breaks
-    return t
+    if slope(most, leads) <= 0: return float(bounds[0])
+    if slope(least, leads) >= 0: return float(bounds[1])
+    return 1/brentq(slope, least, most, (leads,), xtol=1e-12) # scipy keeps `slope`, not `leads`
 
 # %% ../../nbs/evaluation/03_calibration.ipynb #998e2aeb
 def logit_bins(

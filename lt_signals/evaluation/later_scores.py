@@ -6,7 +6,6 @@
 __all__ = ['GENScore', 'ShapedScore', 'ASHScore', 'SCALEScore', 'SHEScore', 'NNGuideScore', 'FDBDScore', 'PooledMahalanobisScore']
 
 # %% ../../nbs/evaluation/26_later_scores.ipynb #306d9340
-import numpy as np
 import torch
 from torch import nn, Tensor
 

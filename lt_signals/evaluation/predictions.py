@@ -7,7 +7,6 @@ __all__ = ['Predictions', 'row_slices', 'column_slices', 'ProbBlocks', 'best_cla
            'predict_features', 'Votes', 'vote', 'group_labels']
 
 # %% ../../nbs/evaluation/00_predictions.ipynb #71862fc5
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -7,7 +7,6 @@ __all__ = ['Mean', 'mean_interval', 'Difference', 'paired_difference', 'least_p'
            'comparison_text', 'what_can_show']
 
 # %% ../../nbs/evaluation/28_significance.ipynb #3eed540e
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np

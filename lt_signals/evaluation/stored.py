@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..core.errors import SignalFileError
 from ..core.tensor_files import read_tensors, write_tensors

@@ -22,7 +22,7 @@ from .hdf5 import hdf5_dataset, HDF5Arrays
 from .labels import encode_labels
 from .split_hdf5 import folder_snr
 from .store import Store
-from .tables import list_names
+from .table_keys import list_names
 from .types import TensorConstellation
 
 # %% ../../nbs/io/55_constellation_files.ipynb #b5e60e67

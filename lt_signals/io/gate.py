@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.errors import ConfigError
 from ..core.random import seed_stream
-from .pauses import block_size, Gate, look_at, measure_blocks, occupied_share, possible_gates
+from .pauses import block_size, look_at, measure_blocks, occupied_share, possible_gates
 from .recordings import Recording
 
 # %% ../../nbs/io/11_gate.ipynb #a09b650c

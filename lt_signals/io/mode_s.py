@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.ndimage import maximum_filter1d
 from scipy.signal import resample_poly
 
-from ..core.errors import LTSError, SignalFileError
+from ..core.errors import SignalFileError
 from .gate import block_power, noise_floor
 from .recordings import Recording
 

@@ -19,7 +19,7 @@ from .readers import readers
 from .rows import keep_classes
 from .sources import ConcatSource, SignalSource
 from .store import index_blocks
-from .tables import list_names
+from .table_keys import list_names
 
 # %% ../../nbs/io/40_rml2018.ipynb #a882476c
 rml2018_classes = ('OOK 4ASK 8ASK BPSK QPSK 8PSK 16PSK 32PSK 16APSK 32APSK 64APSK 128APSK '

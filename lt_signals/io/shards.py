@@ -20,7 +20,7 @@ from ..core.checked_json import parse_json
 from ..core.errors import copy_again, LTSError, SignalFileError
 from .hdf5 import ChunkedSource
 from .kept import KeptBlocks
-from .readers import is_address, readers
+from .readers import readers
 from .signal_store import SignalStore
 from .sources import ConcatSource, MappedSource, SignalSource
 

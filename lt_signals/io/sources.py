@@ -15,7 +15,7 @@ import torch
 
 from ..core.errors import copy_again, SignalFileError
 from .labels import encode_labels
-from .layouts import as_complex_dtype, find_layout, selections, signals_first, to_nct
+from .layouts import as_complex_dtype, find_layout, signals_first, to_nct
 
 # %% ../../nbs/io/03_sources.ipynb #33d6701f
 def _check_rate(rate, path):

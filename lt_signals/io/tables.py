@@ -19,7 +19,7 @@ from .layouts import as_complex_dtype, is_complex_type
 from .recordings import Recording, RowRecording
 from .sources import ArraySource, PairSource, RaggedSource, SignalSource
 from .table_keys import (class_keys, find_near, find_signals, groups_around, labels_beside,
-                                      length_keys, list_names, named, rate_keys)
+                                      length_keys, named, rate_keys)
 from .windows import cut_windows, takes_windows
 
 # %% ../../nbs/io/17_tables.ipynb #b64e65b7

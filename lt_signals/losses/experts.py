@@ -6,8 +6,6 @@
 __all__ = ['diversity_temperatures', 'expert_diversity', 'ExpertsLoss', 'BalPoELoss', 'inverted', 'SADELoss']
 
 # %% ../../nbs/losses/12_experts.ipynb #4631e902
-import math
-
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch

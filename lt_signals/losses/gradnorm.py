@@ -81,7 +81,7 @@ def update(self:GradNorm,
     values:Tensor, # Loss of each task, shape (n_tasks,)
 ):
     "Move the weights; the losses of the first batch are what progress is measured by."
-    if self.first.isnan().any(): self.first.copy_(values)
+    self.first.copy_(values.where(self.first.isnan(), self.first))
     left = values/self.first.clamp_min(torch.finfo(values.dtype).tiny)
     self.current.copy_(gradnorm_step(self.current, norms, left, self.alpha, self.rate))
 

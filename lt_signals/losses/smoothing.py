@@ -8,7 +8,6 @@ __all__ = ['smoothing_by_class', 'LabelAwareSmoothingLoss', 'LORTLoss']
 # %% ../../nbs/losses/13_smoothing.ipynb #16aeb518
 import math
 
-import torch
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor

@@ -12,7 +12,6 @@ import math
 import torch
 from torch import nn, Tensor
 
-from ..core.errors import LTSError
 from ..synth.modulations import constellation_points, modulations
 
 # %% ../../nbs/models/25_likelihoods.ipynb #f0ecccc7

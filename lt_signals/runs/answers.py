@@ -220,7 +220,7 @@ def draw_rejection(self:RunAnswers,
     threshold:float, # Scores above it are rejected
 ) -> Figure: # None where no unknown signal was tested
     "The histograms of a run's scores, with another threshold."
-    held, u = self.results.get('openset') or {}, self.seen.unknown
+    held = self.results.get('openset') or {}
     if 'curves' not in held: return None
     at = self.rejected(threshold)
     now = held | dict(threshold=threshold, unknown_rejected=at['unknown'], false_rejection=at)

@@ -6,7 +6,7 @@
 __all__ = ['load_detector', 'detect', 'score_boxes', 'write_samples', 'draw_detections', 'run_detect']
 
 # %% ../../nbs/runs/12_detections.ipynb #75604bf8
-import math, os, shutil, sys
+import math, shutil, sys
 from dataclasses import asdict, fields
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from ..core.console import is_terminal, with_progress
 from ..core.device import pick_device
 from ..core.errors import ConfigError, LTSError
-from ..core.files import atomic_path, write_atomically
+from ..core.files import write_atomically
 from ..core.runs import RunFolder
 from ..evaluation.figures import house_style, save_figure
 from ..io.sigmf_write import write_pair

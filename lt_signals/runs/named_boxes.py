@@ -6,11 +6,9 @@
 __all__ = ['HeldRecording', 'cut_box', 'BoxNamer']
 
 # %% ../../nbs/runs/22_named_boxes.ipynb #d0e0fe84
-import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
@@ -21,7 +19,7 @@ from ..io.recordings import Recording
 from .detections import score_boxes
 from .finished import FinishedRun
 from .inputs import Inputs
-from .prediction import box_table, no_signal, predict_table
+from .prediction import box_table, predict_table
 from ..views.blobs import BlobDetector
 from ..views.boxes import join_boxes
 from ..views.streams import Stream

@@ -149,16 +149,12 @@ def _some(ballots, keep):
 
 def _counted(run, ballots, top):
     "The table of ballots."
-    n = torch.from_numpy(ballots.n).clamp_min(1)
-    said = Answers(_each(ballots.sums, lambda x: (x/n[:, None]).float()),
-                   None if ballots.unknown is None else ballots.unknown/n, voters=ballots.n)
     voted = ballots.n > 0
     some = _some(ballots, voted)
-    rows = ballots.rows.assign(windows=ballots.n)
-    keep = torch.from_numpy(voted)
-    said = Answers(_each(said.outputs, lambda z: z[keep]), None if said.unknown is None else said.unknown[keep],
-                   voters=ballots.n[voted])
-    return table_of(run, rows, said, np.where(voted, np.cumsum(voted) - 1, -1), top)
+    n = torch.from_numpy(some.n)
+    said = Answers(_each(some.sums, lambda x: (x/n[:, None]).float()),
+                   None if some.unknown is None else some.unknown/n, voters=some.n)
+    return table_of(run, ballots.rows.assign(windows=ballots.n), said, np.where(voted, np.cumsum(voted) - 1, -1), top)
 
 # %% ../../nbs/runs/13_prediction.ipynb #c75e5439
 class _Events:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-import lt_signals
 from ..core.checked_json import read_json, to_json
 from ..core.counts import class_groups
 from ..core.errors import SignalFileError

@@ -10,7 +10,6 @@ __all__ = ['make_rejector', 'check_rejection', 'head_prior_of', 'reject_unknown'
 from dataclasses import asdict
 
 import numpy as np
-import torch
 
 from ..core.counts import class_groups
 from ..core.errors import ConfigError

@@ -22,7 +22,7 @@ from ..data.loaders import SignalDL
 from ..evaluation.confusion_figures import color_scale, confusion_image, write_cells
 from ..evaluation.figures import house_style, name_ticks, new_axes, PRINT_WIDTH, short_name
 from ..evaluation.evidence import collect_evidence
-from ..evaluation.predictions import predict, Predictions
+from ..evaluation.predictions import predict
 from ..evaluation.rejection import evaluate_rejection
 from ..evaluation.stored import StoredPredictions
 from ..io.store import Store

@@ -6,12 +6,11 @@
 __all__ = ['Check', 'same_number', 'compare_numbers', 'compare_lines', 'verify', 'report_text']
 
 # %% ../../nbs/runs/20_verify.ipynb #db4487cb
-import json, math, re
+import json, math
 from difflib import get_close_matches, SequenceMatcher
 from typing import NamedTuple
 
 from ..core.checked_json import read_json, to_json
-from ..core.errors import LTSError
 from ..core.files import file_digest
 from ..core.runs import RunFolder
 from ..core.tables import flatten

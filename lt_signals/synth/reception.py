@@ -11,8 +11,6 @@ import math
 import torch
 from torch import Tensor
 
-from .modulations import cis
-
 # %% ../../nbs/synth/19_reception.ipynb #f5303c9f
 def phase_walk(
     steps:Tensor, # Standard normal draws, shape (batch, time)

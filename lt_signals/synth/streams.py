@@ -9,7 +9,6 @@ __all__ = ['StreamSource', 'StreamStore', 'ModulationSource', 'modulation_stream
 import copy
 
 import numpy as np
-import pandas as pd
 import torch
 from fastcore.basics import patch
 from torch import Tensor

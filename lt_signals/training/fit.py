@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from ..core.checked_json import check_shape, parse_json, read_json, to_json
-from ..core.errors import ConfigError, LTSError, SignalFileError
+from ..core.errors import ConfigError, SignalFileError
 from ..core.files import check_settings, digest, file_digest, write_atomically
 from ..core.random import seed_stream, setup_seed
 from ..core.tables import flatten
