@@ -2,9 +2,11 @@
 
 No module takes a private name of another, nothing but `Registry` imports modules by name, registries name no module of a room
 above their own, a module of more than 450 lines says in its docstring why it is long, and every name that is used is there
-(a cell of a notebook may have it from another cell that is not exported), every import used.
+(in a module by an exported cell, in a notebook by any), every import used.
 """
 import ast
+import builtins
+import json
 import re
 from pathlib import Path
 
@@ -57,6 +59,8 @@ def test_registries_name_no_module_of_a_room_above():
           if m in LAYERS and LAYERS.index(m) < LAYERS.index(room(name))}
     assert up == set()
 
+NOTEBOOKS = sorted(p for p in (ROOT.parent/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+
 
 def test_names_are_there_and_used():
     messages = pytest.importorskip('pyflakes.messages', reason='pyflakes is not installed (pip install pyflakes)')
@@ -66,3 +70,17 @@ def test_names_are_there_and_used():
     found = [str(m) for name, tree in TREES.items() if name not in meant
              for m in Checker(tree, FILES[name]).messages if isinstance(m, kinds)]
     assert found == []
+
+
+@pytest.mark.skipif(not NOTEBOOKS, reason='an installed package has no notebooks')
+def test_names_in_notebooks_are_there():
+    messages = pytest.importorskip('pyflakes.messages', reason='pyflakes is not installed (pip install pyflakes)')
+    from pyflakes.checker import Checker
+    missing = []
+    for path in NOTEBOOKS:
+        cells = [''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code']
+        lines = (line for cell in cells if not cell.startswith('%%') for line in cell.split('\n'))
+        text = '\n'.join(re.sub(r'^(\s*)[%!].*', r'\1pass', line) for line in lines)
+        missing += [f'{path}: {m.message_args[0]}' for m in Checker(ast.parse(text), path).messages
+                    if isinstance(m, messages.UndefinedName) and m.message_args[0] not in ('display', *dir(builtins))]
+    assert missing == []

@@ -20,6 +20,7 @@ from ..core.runs import RunFolder
 from ..io.recordings import Recording
 from ..io.store import Store
 from ..runs.finished import FinishedRun
+from ..views.annotations import file_stem
 from ..views.blobs import BlobDetector
 from ..views.marks import Marks
 from ..views.streams import open_streams, Stream
@@ -59,7 +60,7 @@ def explore_recordings(
     "Scroll through recordings, mark and name what is in them."
     streams = _streams(what, options)
     if path is None:
-        path = ''.join('_' if c in '/\\[]' else c for c in streams[0].name) + '.marks.csv'
+        path = f'{file_stem(streams[0].name)}.marks.csv'
     marks = Marks(path, all_boxes(streams, _boxes(boxes, streams)))
     return RecordingExplorer(Scope(streams, marks, n_fft))
 

@@ -14,7 +14,7 @@ from ..core.errors import LTSError
 from ..evaluation.figures import house_style
 from ..io.sigmf_write import write_pair
 from ..runs.detections import write_samples
-from ..views.annotations import (annotations_meta, box_annotations, capture_segment,
+from ..views.annotations import (annotations_meta, box_annotations, capture_segment, file_stem,
                                           write_annotations)
 from ..views.boxes import make_boxes, show_boxes
 from ..io.store import Store
@@ -68,8 +68,7 @@ def write(self:LabelAnnotations,
     i = self.file[stream]
     members = [k for k,f in enumerate(self.file) if f == i]
     parts = [self.streams[k] for k in members]
-    name = ''.join('_' if c in '.[]' else c for c in parts[0].name)
-    file = self.folder/f'{name}.sigmf-meta'
+    file = self.folder/f'{file_stem(parts[0].name)}.sigmf-meta'
     notes = [n for k in members for n in self._notes(k)]
     captures = [capture_segment(p.first, p.center_freq) for p in parts]
     about = dict(annotations=notes, sample_rate=parts[0].sample_rate, captures=captures,

@@ -19,7 +19,7 @@ from .signal_views import cut_band, draw_views
 from ..core.errors import LTSError
 from ..evaluation.figures import house_style, OKABE_ITO
 from ..runs.outputs import write_annotated
-from ..views.annotations import read_boxes
+from ..views.annotations import file_stem, read_boxes
 from ..views.boxes import frequency_unit, outline_boxes
 from ..views.marks import Marks
 from ..views.tiles import show_look, SpectrogramTiles
@@ -327,7 +327,6 @@ def save_annotated(
         parts = [*parts]
         boxes = marks.of(parts[0].name)
         if not len(boxes): continue
-        name = ''.join('_' if c in '.[]/' else c for c in parts[0].name)
-        files.append(Path(folder)/f'{name}.sigmf-meta')
+        files.append(Path(folder)/f'{file_stem(parts[0].name)}.sigmf-meta')
         write_annotated(files[-1], parts, [_as_rows(boxes, parts[0])])
     return files
