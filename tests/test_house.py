@@ -8,6 +8,7 @@ import ast
 import builtins
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,10 @@ def test_names_in_notebooks_are_there():
         cells = [''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code']
         lines = (line for cell in cells if not cell.startswith('%%') for line in cell.split('\n'))
         text = '\n'.join(re.sub(r'^(\s*)[%!].*', r'\1pass', line) for line in lines)
-        missing += [f'{path}: {m.message_args[0]}' for m in Checker(ast.parse(text), path).messages
-                    if isinstance(m, messages.UndefinedName) and m.message_args[0] not in ('display', *dir(builtins))]
+        for m in Checker(ast.parse(text), path).messages:
+            if isinstance(m, messages.UndefinedName): offered = ['display', *dir(builtins)]
+            elif isinstance(m, messages.ImportStarUsage):
+                offered = [n for module in m.message_args[1].split(', ') for n in dir(import_module(module))]
+            else: continue
+            if m.message_args[0] not in offered: missing.append(f'{path}: {m.message_args[0]}')
     assert missing == []
