@@ -8,8 +8,10 @@ __all__ = ['opt', 'check_ranges', 'nested', 'check_names', 'make_config', 'descr
 
 # %% ../../nbs/core/08_config.ipynb #c474aa85
 import json, re
+from copy import deepcopy
 from dataclasses import asdict, field, fields, is_dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -114,17 +116,22 @@ def _no_interpolation(d, at=''):
             raise ConfigError(f'`{at}{k}` ({v!r}) is looked up elsewhere; write the value itself')
 
 # %% ../../nbs/core/08_config.ipynb #1352966z
+@lru_cache(32)
+def _defaults(cls):
+    "The defaults of a dataclass as a configuration, to be copied: a copy takes a fifth of the time."
+    return OmegaConf.structured(cls)
+
 def make_config(
     *args, # Mappings (nested, or with dotted names) or configurations, merged into the defaults in turn
     cls, # The dataclass to fill
     **kwargs, # The same as keywords
 ): # An instance of `cls`
     "Fill `cls` from nested or dotted names; types and ranges are checked, unknown names refused."
-    conf = OmegaConf.structured(cls)
+    conf = deepcopy(_defaults(cls))
     for d in map(nested, (*args, kwargs)):
         check_names(d, cls)
         _no_interpolation(d)
-        try: conf = OmegaConf.merge(conf, d)
+        try: conf = OmegaConf.unsafe_merge(conf, d) # `conf` is of no other use
         except OmegaConfBaseException as e:
             key = getattr(e, 'full_key', '') or 'configuration'
             raise ConfigError(f'`{key}`: {str(e).splitlines()[0]}') from None
