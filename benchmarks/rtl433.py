@@ -4,7 +4,7 @@ A third of the files of each class is held out for the test, a tenth of the othe
 mean over classes with at least two training files. By file: one answer of the run for each held-out file (`by=recording`). By window: those that pass
 the gate, by how far they are below the strongest of their file: to 5 dB (`top`), 5 to 10 (`lower`), beyond (`faint`). `rejected`: share of the
 windows up to 5 dB below, of known devices, that the run calls unknown (accept=.95), and of the classes with many, medium and few training
-signals. `named_…`: share of 256 windows of noise, of each shape in `noise_shapes` and three levels, that get the name of a device. The noise is
+signals; `rejected_all`: of windows of all levels. `named_…`: share of 256 windows of noise, of each shape in `noise_shapes` and three levels, that get the name of a device. The noise is
 made with other seeds than the run's own.
 
 `run`: windows down to 5 dB below the strongest train; `run, all levels`: down to 20 dB, and noise down to 0 dB is added to half of the others.
@@ -95,12 +95,12 @@ def run(seed, all_levels, folder):
     t = r.predict(held.store, by='window')
     top = held.below < 5
     group = dict(zip(held.counts, class_groups(list(held.counts.values()))))
-    groups, no = np.array([str(group[c]) for c in held.truth]), t['known'].eq(False).fillna(False).to_numpy(bool) & top
+    groups, no = np.array([str(group[c]) for c in held.truth]), t['known'].eq(False).fillna(False).to_numpy(bool)
     rejected = {f'rejected_{g}': float(no[top & (groups == g)].mean()) for g in ('many', 'medium', 'few') if (top & (groups == g)).any()}
     said_no = said['known'].eq(False).fillna(False).to_numpy(bool)
     return dict(file=recall(said.file.map(held.files), said['class'], held.scored), files_rejected=float(said_no.mean()),
                 **by_level(held.truth, t['class'].to_numpy(), held.below, held.scored),
-                rejected=float(no[top].mean()), **rejected, **noise_named(r, seed))
+                rejected=float(no[top].mean()), rejected_all=float(no.mean()), **rejected, **noise_named(r, seed))
 
 
 def noise_named(r, seed):
