@@ -59,7 +59,7 @@ def _listens(port):
 
 
 @contextmanager
-def serve(notebook, timeout=60, **env):
+def serve(notebook, timeout=300, **env):
     "The address of a notebook that voila serves meanwhile; `env` are further environment variables of its kernel."
     need()
     port = free_port()
@@ -69,7 +69,7 @@ def serve(notebook, timeout=60, **env):
 
 
 @contextmanager
-def serve_lab(notebook, timeout=60, **env):
+def serve_lab(notebook, timeout=300, **env):
     "The address of a notebook in JupyterLab, which is served meanwhile; `run_all` runs its cells."
     need()
     pytest.importorskip('jupyterlab', reason='jupyterlab is not installed (pip install jupyterlab)')
@@ -86,8 +86,11 @@ def serve_lab(notebook, timeout=60, **env):
 def run_all(tab):
     "Run the cells of the notebook that JupyterLab shows."
     tab.wait_for_selector('.jp-Notebook .jp-Cell')
-    tab.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status == 'idle'")
-    tab.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    tab.wait_for_function("""(() => { // before its kernel is connected, running does nothing and says nothing
+        const shown = window.jupyterapp?.shell.currentWidget;
+        return shown?.context?.isReady && shown.sessionContext?.isReady && shown.sessionContext.session?.kernel?.status == 'idle';
+    })()""")
+    tab.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
 
 @contextmanager
@@ -130,7 +133,7 @@ def _offline(text):
 
 
 @contextmanager
-def page(url, width=1300, height=900, timeout=120, ready='.widget-slider, .widget-button'):
+def page(url, width=1300, height=900, timeout=300, ready='.widget-slider, .widget-button'):
     """A page of headless Chromium at `url`, once something that `ready` selects is there; seconds to wait at most.
     In JupyterLab its cells are run. An error in the console fails the test."""
     need()

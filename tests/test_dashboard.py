@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from browser import need, page, run_all, serve, serve_lab, write_notebook
+from browser import need, page, serve, serve_lab, write_notebook
 
 LOSSES = ['CrossEntropy', 'Focal', 'LDAM', 'LogitAdjustment', 'BalancedSoftmax']
 
@@ -224,9 +224,7 @@ def test_in_jupyterlab(runs, tmp_path):
     times = {}
     notebook = write_notebook(tmp_path/'lab.ipynb', 'import warnings; warnings.simplefilter("ignore")\n'
                               'from lt_signals.apps.board_page import Dashboard', f'Dashboard({str(runs)!r})')
-    with serve_lab(notebook) as url, page(url, ready='.jp-Notebook') as tab:
-        run_all(tab)
-        drive(tab, runs, times)
+    with serve_lab(notebook) as url, page(url, ready='.lts-pages') as tab: drive(tab, runs, times)
     told(times, 'JupyterLab')
 
 

@@ -306,3 +306,14 @@ def refresh(self:Explainer,
     of = '' if score == 'intensity' else f' of the {task}\norange for, blue against'
     self._show(self.case.words(e, score, order, task), self.case.bars(e),
                e.figure(_plain_name(score) + of))
+
+# %% ../../nbs/apps/05_explainer.ipynb #c4e0a5e1
+@patch
+def show(self:Explainer,
+    number:int, # Of a sample in its store
+):
+    "Go to a sample, whatever the filters let through."
+    at = np.flatnonzero(self.case.indices == number)
+    if not len(at): raise LTSError(f'`number` ({number}) is none of the {len(self.case)} samples')
+    for w in self.filters.values(): w.value = 'any'
+    self.sample.value = int(at[0])

@@ -86,7 +86,7 @@ def explore_run(
     if folder is None: raise LTSError('`run` was not read from a folder; give the folder of a run')
     samples = samples_of_run(folder)
     session = LabelSession(samples.store, path) if path else None
-    return SampleExplorer(samples, session, sort, descending=sort == 'loss')
+    return SampleExplorer(samples, session, sort, sort == 'loss', folder)
 
 # %% ../../nbs/apps/25_explore.ipynb #7dc8c95e
 def explore(

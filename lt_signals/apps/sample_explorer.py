@@ -15,9 +15,9 @@ import pandas as pd
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
-from .events import Event, Events, picture
+from .events import button, Event, Events, picture, row
+from .explainer import Explainer
 from .labeller import class_keys, draw_crop, LabelSession
-from .recording_explorer import button, row
 from .samples import condition_kind, Samples
 from .signal_views import draw_views, png_of
 from ..core.errors import LTSError
@@ -59,8 +59,10 @@ class SampleExplorer:
         session:LabelSession=None, # Takes labels, of all samples of the same store
         sort:str=None, # Column that orders at the start
         descending:bool=False, # Largest first at the start
+        run=None, # Folder of the run that says of the samples what is known, to explain it
     ):
-        self.samples,self.session = samples,session
+        self.samples,self.session,self.run = samples,session,run
+        self.explainer = None # An `Explainer`, once it was asked
         if session and len(session.crops) != len(samples):
             raise LTSError(f'`session` labels {len(session.crops)} samples; there are '
                            f'{len(samples)}')
@@ -150,6 +152,7 @@ def _make_views(self:SampleExplorer):
     self.slider.observe(self._slid, 'value')
     self.where_text = widgets.HTML().add_class('lts-where')
     self.told = widgets.HTML().add_class('lts-told')
+    self.below = widgets.VBox().add_class('lts-below')
     self.label = widgets.Combobox(placeholder='label', ensure_option=True, continuous_update=False,
                                   options=tuple(self.session.crops.classes) if self.session else (),
                                   layout=dict(width='180px')).add_class('lts-label')
@@ -158,18 +161,21 @@ def _make_views(self:SampleExplorer):
 def _lay_out(self:SampleExplorer):
     "All of it."
     do = lambda key: partial(self.do, key)
+    explain = button('explain (e)', partial(self._try, self.explain), 'what the network looks at')
     move = row(button('◀ previous', do('ArrowLeft'), 'the sample before (←)'),
                button('next ▶', do('ArrowRight'), 'the next sample (→)'),
                self.slider, self.sort, self.descending,
-               *([self.errors] if 'right' in self.samples.table else []))
-    keys = '← →: previous, next · Home, End: first, last'
+               *([self.errors] if 'right' in self.samples.table else []),
+               *([explain] if self.run else []))
+    keys = '← →: previous, next · Home, End: first, last' + ' · e: explain'*bool(self.run)
     parts = [row(*self.filters.values()), move, self.where_text, self.image]
     if self.session:
         parts.append(row(*self._answers(), self.told))
         told = ', '.join(f'{k}: {c}' for k,c in self.keys.items())
         keys += f' · {told} · space: skip · backspace: undo'
     hint = widgets.HTML(f'<span style="color:#666;font-size:90%">{escape(keys)}</span>')
-    return self.events.box([*parts, hint])
+    if self.run and not self.session: parts.append(self.told)
+    return widgets.VBox([self.events.box([*parts, hint]), self.below])
 
 @patch
 def _answers(self:SampleExplorer):
@@ -206,7 +212,7 @@ def do(self:SampleExplorer,
 def _try(self:SampleExplorer, act):
     "Do something; what went wrong is told."
     try: act()
-    except (LTSError, OSError) as e: self._tell(f'not saved: {e}', bad=True)
+    except (LTSError, OSError) as e: self._tell(f'not done: {e}', bad=True)
 
 @patch
 def _tell(self:SampleExplorer, text, bad=False):
@@ -220,6 +226,7 @@ def _key(self:SampleExplorer, key):
     steps = dict(ArrowLeft=-1, ArrowRight=1, PageUp=-10, PageDown=10, Home=-10**9, End=10**9)
     if not self.session: steps |= dict(p=-1, n=1)
     if key in steps: self.i = min(max(self.i + steps[key], 0), max(len(self.rows) - 1, 0))
+    elif key == 'e' and self.run and key not in self.keys: self.explain()
     elif not self.session: return
     elif key == ' ': self._skip()
     elif key == 'Backspace': self._undo()
@@ -304,6 +311,17 @@ def refresh(self:SampleExplorer):
     number = f'<b>{self.i + 1:,} of {len(self.rows):,}</b>'
     self.where_text.value = f'{number} · {escape(self.samples.text(r))}{self._label_text(r)}'
     if self.session and not self.told.value: self._count()
+
+@patch
+def explain(self:SampleExplorer):
+    "Open what the network says of this sample when a part of it is gone, below the picture."
+    if self.current is None: return
+    if self.explainer is None:
+        self._tell('the network is being opened …')
+        self.explainer = Explainer(self.run)
+    self.explainer.show(int(self.samples.table['sample'].iloc[self.current]))
+    self.below.children = (self.explainer.box,)
+    self._tell('explained below')
 
 @patch
 def _figure(self:SampleExplorer, r):

@@ -68,6 +68,7 @@ class Marks:
         self.came = _rows(boxes)
         self.said = _read_said(self.path) if self.path and self.path.exists() else {}
         self._before = [] # (place, what was said of it before), to be undone
+        self._made = None # What was said, and the table that was made of it
 
     def __len__(self): return len(self.table)
     def __repr__(self):
@@ -84,6 +85,13 @@ def _now(self:Marks):
 @patch(as_prop=True)
 def table(self:Marks) -> pd.DataFrame: # `mark_columns`, and 'snr_db' and more where known
     "The boxes that are there now, in order of recording and time."
+    if self._made is None or self._made[0] is not self.said: # `_say` puts another dictionary there
+        self._made = self.said, self._as_table()
+    return self._made[1].copy()
+
+@patch
+def _as_table(self:Marks):
+    "The table of `table`."
     rows = [r for r in self._now().values() if r['said'] != 'removed']
     t = pd.DataFrame(rows, columns=mark_columns if not rows else None)
     t = t[[*mark_columns, *(c for c in t if c not in mark_columns)]]
