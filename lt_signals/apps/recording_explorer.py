@@ -47,7 +47,7 @@ class RecordingExplorer:
         return self.ui._repr_mimebundle_(**kwargs)
 
 def _describe_nothing():
-    "Import what *save* needs before it is pressed: that takes seconds where JupyterLab is installed."
+    "Import what *save* needs before it is pressed: seconds, where JupyterLab is installed."
     meta_text(annotations_meta([], 'cf32_le', 1.))
 
 # %% ../../nbs/apps/22_recording_explorer.ipynb #24e89c1b
