@@ -15,8 +15,8 @@ import numpy as np
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
-from .clicks import (ClickFigure, error_html, figure_html, guarded,
-                                    said_html)
+from .clicks import (ClickFigure, error_html, figure_html, guarded, said_html,
+                                    when_told)
 from ..core.errors import LTSError
 from ..core.tables import flatten
 from ..evaluation.class_figures import ClassOrder
@@ -153,19 +153,26 @@ class SampleView:
     def __init__(self,
         a:RunAnswers, # The run
     ):
-        self.a, self.box = a, widgets.HTML()
+        self.a, self.box, self.rows = a, widgets.HTML(), None
 
     def show(self,
         rows, # Rows of `RunAnswers.samples`
         title:str, # What they have in common
     ):
-        "Show samples."
+        "Show samples: the table at once, the pictures when the data have been opened."
+        self.rows = rows
         head = f'<h4 class="lts-cell">{escape(title)}: {len(rows):,}</h4>'
+        table = sample_html(rows) if len(rows) else ''
+        self.box.value = head + said_html('The samples are being drawn …') + table
+        def draw():
+            if self.rows is rows: self.box.value = head + self._picture(rows, title) + table
+        when_told(draw)
+
+    def _picture(self, rows, title):
+        "Samples as an image, or why there is none."
         try: fig = self.a.draw(rows)
-        except (LTSError, OSError) as e:
-            picture = error_html(f'The samples cannot be drawn: {e}')
-        else: picture = figure_html(fig, f'samples: {title}') if fig else ''
-        self.box.value = head + picture + (sample_html(rows) if len(rows) else '')
+        except (LTSError, OSError) as e: return error_html(f'The samples cannot be drawn: {e}')
+        return figure_html(fig, f'samples: {title}') if fig else ''
 
 # %% ../../nbs/apps/27_run_view.ipynb #fdc68a87
 class ConfusionView:

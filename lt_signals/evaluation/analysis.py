@@ -252,17 +252,33 @@ def analyze_predictions(self:ClassificationAnalyzer,
     y_true, y_pred = self._labels('y_true', y_true), self._labels('y_pred', y_pred)
     if len(y_true) != len(y_pred):
         raise LTSError(f'`y_pred` has {len(y_pred)} labels, `y_true` has {len(y_true)}')
-    count = lambda y: np.bincount(y, minlength=self.n_classes)
-    hits, support = count(y_true[y_true == y_pred]), count(y_true)
-    scores = _named_scores(hits, support, count(y_pred), self.over)
-    group_wise = self._by_group(scores, hits, support)
+    scores, support, short = self._tally(y_true, y_pred)
     res = dict(
-        overall=_overall(hits, support, scores, group_wise) | self._ranking(y_true, y_prob),
-        group_wise=group_wise, per_class=self.by_class(scores, support=support),
+        overall=short['overall'] | self._ranking(y_true, y_prob),
+        group_wise=short['group_wise'], per_class=self.by_class(scores, support=support),
         confusion_matrix=count_confusions(y_true, y_pred, self.n_classes),
         worst_class_recall=float(np.nanmin(scores['recall'])),
         grouping_meta=self.grouping_meta(support, means_over=self.over))
     return res | dict(top_confusions=top_confusion_pairs(res))
+
+@patch
+def _tally(self:ClassificationAnalyzer, y_true, y_pred):
+    "Scores of each class, its samples, and what is said of all classes and of each group."
+    count = lambda y: np.bincount(y, minlength=self.n_classes)
+    hits, support = count(y_true[y_true == y_pred]), count(y_true)
+    scores = _named_scores(hits, support, count(y_pred), self.over)
+    group_wise = self._by_group(scores, hits, support)
+    overall = _overall(hits, support, scores, group_wise)
+    return scores, support, dict(overall=overall, group_wise=group_wise)
+
+@patch
+def scorer(self:ClassificationAnalyzer,
+    y_true, # True labels, integers, shape (n,)
+    y_pred, # Predicted labels, integers, shape (n,)
+): # Function of positions, shape (k,) → 'overall' and 'group_wise' of these samples
+    "What `analyze_predictions` says of all classes and of groups, of any of the samples, quickly."
+    y_true, y_pred = self._labels('y_true', y_true), self._labels('y_pred', y_pred)
+    return lambda at: self._tally(y_true[at], y_pred[at])[2]
 
 # %% ../../nbs/evaluation/02_analysis.ipynb #e4426ab9
 def _named_scores(*tally_over):

@@ -51,16 +51,16 @@ def _draws(n, groups):
 
 # %% ../../nbs/evaluation/22_intervals.ipynb #d0bbe5b2
 def bootstrap(
-    score:Callable, # Predictions → {name: value; None where undefined}
-    seen:StoredPredictions, # Predictions of samples
+    score:Callable, # Positions of samples, shape (k,) → {name: value; None where undefined}
+    n:int, # Samples that there are
     groups=None, # What is drawn as a whole, e.g. the recording of each sample, shape (n,)
     draws:int=200, # How often samples are drawn
     level:float=.95, # Probability that the interval holds the score
     seed:int=0, # Seed of the draws
 ) -> dict: # {name: (low, high)}; None where fewer than half of the draws have a value
     "Percentile intervals of scores (Efron 1979, doi:10.1214/aos/1176344552)."
-    draw, rng = _draws(seen.n, groups), seed_stream(seed, 'bootstrap')
-    rows = [score(some_of(seen, draw(rng))) for _ in range(draws)]
+    draw, rng = _draws(n, groups), seed_stream(seed, 'bootstrap')
+    rows = [score(draw(rng)) for _ in range(draws)]
     return {k: _percentiles([r[k] for r in rows], level) for k in rows[0]}
 
 def _percentiles(values, level):

@@ -226,12 +226,11 @@ def sort_table(
     return df.sort_values(by, ascending=not descending, kind='stable', na_position='last', key=key)
 
 # %% ../../nbs/runs/33_board.ipynb #5a04fafb
-_shares = 'OA', 'combined', 'modulation', 'snr', 'exact' # Scores that are shares of samples
-
 def share_interval(
     row, # A row of `Board.table`
 ) -> tuple: # Name of the score, lower end, upper end, 0 to 1; None where no score is a share
     "The 95 % interval of the first score that is a share of samples."
-    for k in _shares:
-        if k in row and pd.notna(row[k]) and pd.notna(row['n']):
+    if pd.isna(row['n']): return None
+    for k in tasks[row['task']].share_scores:
+        if k in row and pd.notna(row[k]):
             return k, *wilson(round(row[k]*row['n']), int(row['n']))

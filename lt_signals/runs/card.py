@@ -53,9 +53,9 @@ def score_table(
 ) -> pd.DataFrame: # Text: columns value and '95 % interval', a row a score
     "The short row of scores with intervals; without one where fewer than ten recordings are known."
     task, units = tasks.create(seen.facts['task']), recordings_of(seen)
-    score = lambda s: task.short_scores(cfg, results, s)
+    score = task.short_scorer(cfg, results, seen)
     few = units is not None and len({*units}) < 10
-    row, ends = score(seen), {} if few else bootstrap(score, seen, units)
+    row, ends = score(slice(None)), {} if few else bootstrap(score, seen.n, units)
     text = lambda k: (lambda v: f'{v:.2f} dB') if k.endswith('_db') else _percent
     return pd.DataFrame({k: {'value': text(k)(v), '95 % interval': _range(ends.get(k), text(k))}
                          for k,v in row.items() if v is not None}).T

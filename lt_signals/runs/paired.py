@@ -73,7 +73,7 @@ def right_table(
 _outcomes = ['both right', 'only A', 'only B', 'both wrong', 'p (McNemar)']
 
 # %% ../../nbs/runs/35_paired.ipynb #37e76b34
-def _scores(run, seen): return run.task.short_scores(run.cfg, run.results, seen)
+def _scorer(run, seen): return run.task.short_scorer(run.cfg, run.results, seen)
 
 def difference_table(
     pair:Pair, # Two runs
@@ -81,14 +81,13 @@ def difference_table(
     seed:int=0, # Of the draws
 ) -> pd.DataFrame: # A row a score, fractions or dB: A, B, 'B - A', low, high; NaN where undefined
     "Short scores on the samples that both runs have, and differences with 95 % intervals."
-    a, b = _scores(pair.a, pair.seen_a), _scores(pair.b, pair.seen_b)
-    columns = pair.seen_a.columns | dict(place=np.arange(pair.seen_a.n))
-    place = pair.seen_a._replace(columns=columns)
-    def difference(s):
+    score_a, score_b = _scorer(pair.a, pair.seen_a), _scorer(pair.b, pair.seen_b)
+    a, b = score_a(slice(None)), score_b(slice(None))
+    def difference(at):
         "Of each score, on some samples."
-        x, y = _scores(pair.a, s), _scores(pair.b, some_of(pair.seen_b, s.columns['place']))
+        x, y = score_a(at), score_b(at)
         return {k: None if x[k] is None or y[k] is None else y[k] - x[k] for k in a}
-    ends = bootstrap(difference, place, recordings_of(pair.seen_a), draws, seed=seed)
+    ends = bootstrap(difference, pair.seen_a.n, recordings_of(pair.seen_a), draws, seed=seed)
     rows = {k: dict(A=a[k], B=b[k], difference=None if None in (a[k], b[k]) else b[k] - a[k],
                     low=(ends[k] or (None, None))[0], high=(ends[k] or (None, None))[1]) for k in a}
     return pd.DataFrame(rows).T.astype(float).rename(columns=dict(difference='B - A'))

@@ -25,6 +25,7 @@ from ..core.errors import ConfigError, LTSError
 from ..data.targets import ClassTarget, ValueTarget
 from ..data.dataloaders import open_store
 from ..evaluation.calibration import fit_temperature
+from ..evaluation.intervals import some_of
 from ..evaluation.multitask import AMCAnalyzer, decibels, TASKS
 from ..evaluation.multitask_metrics import amc_metrics, task_weight_rows
 from ..io.constellation_files import ConstellationDataset
@@ -264,6 +265,7 @@ class AMC(Task):
     streams = True
     data_fields = *synthetic, 'mods', 'snr_list'
     needs = *Task.needs, 'tasks', 'snr_values'
+    share_scores = 'combined', *TASKS
     figures = 'history', 'amc', 'task_weights'
 
     def open(self, cfg):
@@ -402,10 +404,12 @@ def _amc_scores(results, seen):
                                                             seen.columns.get('snr_db'))
 
 @patch
-def short_scores(self:AMC, cfg, results, seen):
+def short_scorer(self:AMC, cfg, results, seen):
     "Accuracies, and the error of the SNR in dB."
-    s = _amc_scores(results, seen)
-    return s['accuracy'] | dict(snr_mae_db=s['snr'] and s['snr']['mae_db'])
+    def row(at):
+        s = _amc_scores(results, some_of(seen, at))
+        return s['accuracy'] | dict(snr_mae_db=s['snr'] and s['snr']['mae_db'])
+    return row
 
 @patch
 def rescore(self:AMC, cfg, results, seen):

@@ -21,6 +21,7 @@ from ..core.errors import ConfigError
 from ..data.image_transforms import image_augmentation
 from ..data.targets import LabelsTarget
 from ..data.transforms import make_transforms
+from ..evaluation.intervals import some_of
 from ..evaluation.multilabel import choose_thresholds, LabelPredictions, MultiLabelAnalyzer
 from ..evaluation.multilabel_metrics import BestLabelF1, MacroLabelF1, MeanAP
 from ..explain.pointing import pointing_table
@@ -173,6 +174,7 @@ class Defects(Task):
     Section, defaults, aliases = DefectsConfig, defects_defaults, defects_aliases
     synthetic = tuple(f.name for f in fields(PlateSetOptions))
     data_fields = *synthetic, 'channels', 'keep_clean'
+    share_scores = 'exact',
     figures = 'history', 'labels', 'pointing'
 
     def open(self, cfg):
@@ -236,9 +238,9 @@ def rescore(self:Defects, cfg, results, seen):
     return dict(labels=scores, rows={results['part']: label_row(scores)})
 
 @patch
-def short_scores(self:Defects, cfg, results, seen):
+def short_scorer(self:Defects, cfg, results, seen):
     "The short row."
-    return self.rescore(cfg, results, seen)['rows'][results['part']]
+    return lambda at: self.rescore(cfg, results, some_of(seen, at))['rows'][results['part']]
 
 @patch
 def shares(self:Defects, cfg, results, seen):

@@ -103,6 +103,7 @@ class Detection(Task):
     "Whether a crop of a spectrogram holds a signal; without a path, synthetic scenes"
     Section, defaults, aliases = DetectionConfig, detection_defaults, {'phase': network_of_phase}
     synthetic = 'scenes', 'others', 'snr_low', 'snr_high'
+    share_scores = ()
     data_fields = (*(f.name for f in fields(FinderOptions)), 'labels', 'min_share',
                    'min_label_snr_db', *synthetic)
     figures = 'history', 'crops'
@@ -189,10 +190,10 @@ def keep(self:Detection, ctx:RunContext):
     return seen._replace(preds=seen.preds._replace(logits=logits))
 
 @patch
-def short_scores(self:Detection, cfg, results, seen):
+def short_scorer(self:Detection, cfg, results, seen):
     "F1, precision, recall and average precision of the signals."
     y, s = seen.preds.targets.numpy(), signal_scores(seen.preds.logits)
-    return crop_row(crop_scores(s, y, run_threshold(results)))
+    return lambda at: crop_row(crop_scores(s[at], y[at], run_threshold(results)))
 
 @patch
 def rescore(self:Detection, cfg, results, seen):

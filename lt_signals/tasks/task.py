@@ -7,6 +7,7 @@ __all__ = ['tasks', 'RunContext', 'data_seed', 'wants_stream', 'stage_names', 's
            'check_image_model', 'class_scores', 'top_classes']
 
 # %% ../../nbs/tasks/00_task.ipynb #fdae211f
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -94,6 +95,7 @@ class Task:
     data_fields = None # Fields of its section that say what the data are; all when None
     synthetic = () # Those that describe the synthetic set, of no effect where there is a path
     less_is_better = 'ECE', # Scores of `ranking` of which less is better
+    share_scores = 'OA', # Scores of `ranking` that are shares of the samples
     streams = False # Whether it can train on signals that are made meanwhile, as `data.stream` asks
     adapts = False # Whether classes can be added to a finished run: one class a sample, one head
     needs = 'classes', 'class_counts', 'shape', 'model', 'part' # Results that `model` and `decode` look at
@@ -318,8 +320,18 @@ def short_scores(self:Task,
     seen:StoredPredictions, # Of samples whose truth is known
 ) -> dict: # {name: value; None where undefined}
     "The short row of scores that follows from predictions."
+    return self.short_scorer(cfg, results, seen)(slice(None))
+
+@patch
+def short_scorer(self:Task,
+    cfg, # Configuration of the run
+    results:dict, # As for `rescore`
+    seen:StoredPredictions, # Of samples whose truth is known
+) -> Callable: # Positions of samples, shape (k,) → what `short_scores` says of these
+    "The short row of any of the samples, to be asked for again and again."
     preds = seen.preds
-    return summary_row(_analyzer(cfg, results).analyze_predictions(preds.targets, preds.labels))
+    score = _analyzer(cfg, results).scorer(preds.targets, preds.labels)
+    return lambda at: summary_row(score(at))
 
 @patch
 def shares(self:Task,
