@@ -94,8 +94,8 @@ def _write_examples(out, run, probe, pis):
     text = [' '.join(f'{v:g} dB' if k == TASKS[1] else str(v) for k,v in r.items())
             for r in pis.facts.iloc[rows].drop(columns='index').to_dict('records')]
     percent = max([p for p in probe.percent if p < 10] or probe.percent)
-    save_figure(show_perturbed(x, percent, probe.orders, probe.domain, text, ids, probe.seed),
-                out/'examples')
+    axs = show_perturbed(x, percent, probe.orders, probe.domain, text, ids, probe.seed)
+    save_figure(axs[0, 0].figure, out/'examples')
 
 # %% ../../nbs/apps/09_pis.ipynb #d15dff02
 _text = '''Perturbation impact scores of a finished run, on the very samples it was tested on.

@@ -107,18 +107,19 @@ def plot_beside(
     generated:Tensor, # Generated ones, shape (m, 2, time)
     sample_rate:float=None, # Hz; time in samples when None
     title:str='', # Such as the class
-): # Figure
+    axs:dict=None, # Axes 'real', 'real IQ', 'generated', 'generated IQ', 'spectrum'; new when None
+) -> dict: # The axes
     "Waveform, constellation and mean spectrum of real signals, and of generated ones below."
     import matplotlib.pyplot as plt
     both = dict(real=real, generated=generated)
     with house_style():
         rows = [[name, f'{name} IQ', 'spectrum'] for name in both]
-        fig, axs = plt.subplot_mosaic(rows, figsize=(7.5, 3.4), width_ratios=(2, 1, 1.6),
-                                      layout='constrained')
+        if axs is None: axs = plt.subplot_mosaic(rows, figsize=(7.5, 3.4), layout='constrained',
+                                                 width_ratios=(2, 1, 1.6))[1]
         for (name,x),style in zip(both.items(), (dict(color='.6', lw=2), dict(color='C1', lw=1))):
             show_waveform(x[0], ax=axs[name], sample_rate=sample_rate).set(ylabel=name)
             show_constellation(x[0], ax=axs[f'{name} IQ'])
             _plot_spectrum(axs['spectrum'], x, sample_rate, label=name, **style)
         axs['spectrum'].legend()
-        if title: fig.suptitle(title)
-    return fig
+        if title: axs['spectrum'].figure.suptitle(title)
+    return axs

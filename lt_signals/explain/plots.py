@@ -9,7 +9,6 @@ __all__ = ['plot_curves', 'plot_scores', 'show_perturbed']
 from itertools import cycle
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..evaluation.figures import (house_style, legend_beside, name_ticks, new_axes,
@@ -109,20 +108,22 @@ def show_perturbed(
     titles=(), # Of the images
     ids=None, # Number of each sample, int64 (n,); its place when None
     seed:int=0, # Names random orders and noise
-) -> Figure: # A row an image: as it is, and after each perturbation
+    axs=None, # Axes, shape (n, 1 + number of orders); those of a new figure when None
+): # The axes: a row an image, as it is and after each perturbation
     "Images beside what the perturbations leave of them."
+    import matplotlib.pyplot as plt
     d = get_domain(domain, x)
     x = x.cpu()
     with house_style():
         size = (1.5*(len(orders) + 1), 1.6*len(x) + .2)
-        fig = Figure(figsize=size, layout='constrained')
-        axs = fig.subplots(len(x), len(orders) + 1, squeeze=False)
+        if axs is None: axs = plt.subplots(len(x), len(orders) + 1, squeeze=False, figsize=size,
+                                           layout='constrained')[1]
         _show_column(axs[:, 0], x, x, 'image')
         for col,name in zip(axs.T[1:], orders):
             z = perturb(x, percent/100, name, d, seed=seed, ids=ids)[0]
             _show_column(col, z, x, f'{name} {percent:g} %')
         for ax,text in zip(axs[:, 0], titles): ax.set_ylabel(text)
-    return fig
+    return axs
 
 # %% ../../nbs/explain/07_plots.ipynb #f6bddce3
 def _show_column(axs, images, before, title):

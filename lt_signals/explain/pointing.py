@@ -134,7 +134,8 @@ def show_pointing(
     indices=None, # Images to draw; the first three with that class when None
     methods=('gradcam', 'cbam'), # Names in `attributions`, or {label: options and its `method`}
     width:float=8., # Width of the figure, inches
-): # Figure
+    axs=None, # Axes, shape (images, 1 + methods); those of a new figure when None
+): # The axes
     "Draw images and masks, and beside each the maps of several methods; rings: highest points."
     c = _class_number(store, target)
     methods = _asked_methods(methods)
@@ -143,14 +144,14 @@ def show_pointing(
     cols = len(methods) + 1
     masks = store.masks(i)[:, c:c+1] if store.has_masks else [None]*len(i)
     high = width/cols*x.shape[2]/x.shape[3] + .08
-    fig,axs = plt.subplots(len(i), cols, squeeze=False, layout='constrained',
-                           figsize=(width, len(i)*high + .3))
+    if axs is None: axs = plt.subplots(len(i), cols, squeeze=False, layout='constrained',
+                                       figsize=(width, len(i)*high + .3))[1]
     for ax,image,m in zip(axs[:, 0], x, masks): show_defects(image, m, ax=ax)
     for col,(name,options) in zip(axs[:, 1:].T, methods.values()):
         _show_maps(col, attribute(model, x, name, target=c, **options).cpu(), x)
     for ax in axs.flat: ax.axis('off')
     for ax,label in zip(axs[0], [store.classes[c], *methods]): ax.set_title(label, fontsize=9)
-    return fig
+    return axs
 
 # %% ../../nbs/explain/13_pointing.ipynb #112a6cf6
 def _show_maps(axs, maps, images):

@@ -173,12 +173,14 @@ def show(self:DefectStore,
     indices=range(4), # Images to draw
     cols:int=1, # Images side by side
     width:float=8., # Width of the figure, inches
-): # Figure
+    axs=None, # Axes, at least as many as images; those of a new figure when None
+): # The axes
     "Draw some images, with the outlines of their masks where these are known."
     i = as_indices(indices, len(self))
     rows,(_,h,w) = -(-len(i)//cols), self.sample_shape
-    fig,axs = plt.subplots(rows, cols, squeeze=False, layout='constrained',
-                           figsize=(width, rows*(width/cols*h/w + .2) + .3))
+    if axs is None: axs = plt.subplots(rows, cols, squeeze=False, layout='constrained',
+                                       figsize=(width, rows*(width/cols*h/w + .2) + .3))[1]
+    axs = np.asarray(axs)
     masks = self.masks(i) if self.has_masks else [None]*len(i)
     for ax in axs.flat: ax.axis('off')
     for ax,x,m,name in zip(axs.flat, self.take(i), masks, self.meta['image'].iloc[i]):
@@ -186,8 +188,9 @@ def show(self:DefectStore,
     lines = {k: v for ax in axs.flat for v,k in zip(*ax.get_legend_handles_labels())}
     if lines:
         names = sorted(lines)
-        fig.legend([lines[k] for k in names], names, loc='outside lower center', ncols=7)
-    return fig
+        axs.flat[0].figure.legend([lines[k] for k in names], names, loc='outside lower center',
+                                  ncols=7)
+    return axs
 
 # %% ../../nbs/io/54_defects.ipynb #5598b172
 _suffixes = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'

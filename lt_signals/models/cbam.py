@@ -164,17 +164,19 @@ def show_attention(
     masks=None, # Where the defects are, bool (n_classes, height, width)
     classes=None, # Names of the classes, for a legend
     width:float=8., # Width of the figure, inches
-): # Figure
+    axs=None, # Axes, one more than there are stages with CBAM; those of a new figure when None
+): # The axes
     "Draw an image, and the weights of its places after each stage with CBAM."
     import matplotlib.pyplot as plt
     maps, (h, w) = attention_maps(model, x[None]), x.shape[-2:]
     rows = len(maps) + 1
-    fig, axs = plt.subplots(rows, 1, layout='constrained', figsize=(width, rows*(width*h/w + .25)))
+    if axs is None: axs = plt.subplots(rows, 1, layout='constrained',
+                                       figsize=(width, rows*(width*h/w + .25)))[1]
     show_defects(x, masks, classes, axs[0])
     for ax,(name,m) in zip(axs[1:], maps.items()):
         im = ax.imshow(m.spatial[0], extent=(-.5, w-.5, h-.5, -.5), cmap='viridis')
         places = ' by '.join(map(str, m.spatial.shape[1:]))
         ax.set_title(f'{name}, {places} places', fontsize=8, loc='left', pad=2)
-        fig.colorbar(im, ax=ax, shrink=.8, format='{x:.2f}')
+        ax.figure.colorbar(im, ax=ax, shrink=.8, format='{x:.2f}')
     for ax in axs: ax.axis('off')
-    return fig
+    return axs
