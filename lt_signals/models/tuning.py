@@ -43,15 +43,16 @@ def level_steps(
 ) -> tuple: # Bins where the parts end, and their mean densities, shape (batch, PARTS) each
     "The division of spectra into parts of constant density that is likeliest."
     n = density.shape[1]
-    rows = [round(n*NARROWEST**(1 - i/MARKS)) for i in range(MARKS + 1)]
-    at = torch.tensor([0, *sorted({max(r, 1) for r in rows})], device=density.device)
+    share = NARROWEST**(1 - torch.arange(MARKS + 1, device=density.device)/MARKS)
+    at = F.pad((n*share).round().long(), (1, 0))
     total = F.pad((density + DARK*density.mean(1, keepdim=True)).cumsum(1), (1, 0))[:, at]
     count, power = at - at[:, None], total[:, None] - total[:, :, None]
     cost = count*(power/count.clamp_min(1)).clamp_min(1e-12).log()
     cost = cost.masked_fill(count <= 0, math.inf) # From the mark of a row to that of a column
     last = _cheapest(cost)
-    ends, sums = at[last], total.gather(1, last).diff(dim=1, prepend=total[:, :1])
-    return ends, sums/ends.diff(dim=1, prepend=at[:1].expand(len(ends), 1)).clamp_min(1)
+    ends, sums = at[last], total.gather(1, last)
+    of_each = lambda x: x.diff(dim=1, prepend=torch.zeros_like(x[:, :1]))
+    return ends, of_each(sums)/of_each(ends).clamp_min(1)
 
 def _cheapest(cost):
     "Marks where the parts of the cheapest way from the first mark to the last end, (batch, PARTS)."
