@@ -75,6 +75,9 @@ def serve_lab(notebook, timeout=300, **env):
     pytest.importorskip('jupyterlab', reason='jupyterlab is not installed (pip install jupyterlab)')
     port, notebook = free_port(), Path(notebook).resolve()
     home = notebook.parent/'.jupyter' # settings and workspaces of nobody else
+    news = home/'settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings'
+    news.parent.mkdir(parents=True, exist_ok=True)
+    news.write_text('{"fetchNews": "false"}') # a question in the corner hides what lies there
     env = {'JUPYTER_CONFIG_DIR': str(home), 'JUPYTERLAB_SETTINGS_DIR': str(home/'settings'),
            'JUPYTERLAB_WORKSPACES_DIR': str(home/'workspaces'), **env}
     command = ['jupyterlab', '--no-browser', f'--port={port}', '--ServerApp.ip=127.0.0.1', '--IdentityProvider.token=',
