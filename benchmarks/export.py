@@ -13,7 +13,7 @@ from torch import nn
 from lt_signals.core.rows import machine_name, package_versions, Rows
 from lt_signals.models.base import create_model, models
 from lt_signals.models.layers import count_parameters
-from lt_signals.runs.export import RawNetwork, tolerance, trial_samples, write_onnx, write_program
+from lt_signals.runs.export import first_cause, RawNetwork, tolerance, trial_samples, write_onnx, write_program
 
 place = Path(__file__).with_suffix('.json')
 recurrent = ('MCLDNN', 'LSTM2', 'GRU2', 'PETCGDNN', 'CGDNet') # traced step by step: short signals
@@ -54,8 +54,7 @@ def row(name, form, write, net, shape):
         path, start = Path(tmp)/f'model{form}', time.perf_counter()
         try: d = write(net, x, path, {})
         except Exception as e:
-            why = next((s for s in str(e).splitlines() if s.strip()), type(e).__name__)
-            return dict(facts, scores=dict(exports=False), why=why[:200])
+            return dict(facts, scores=dict(exports=False), why=first_cause(e)[:200])
         scores = dict(exports=d <= tolerance, difference=d, bytes=path.stat().st_size)
         facts.update(scores=scores, seconds=round(time.perf_counter() - start, 1), parameters=count_parameters(net))
         if form == '.onnx':

@@ -80,6 +80,9 @@ def benchmark():
     return module
 
 
+REFUSED = {('ReceiverNet', '.onnx'): 'complex-valued input'}  # ONNX has no complex numbers; a program of torch has
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', models)
 def test_registry(name):
@@ -87,4 +90,5 @@ def test_registry(name):
     net, shape = bench.network(name)
     for form, write in (('.pt2', bench.write_program), ('.onnx', bench.write_onnx)):
         row = bench.row(name, form, write, net, shape)
-        assert row['scores']['exports'], row
+        if (name, form) in REFUSED: assert not row['scores']['exports'] and REFUSED[name, form] in row['why'], row
+        else: assert row['scores']['exports'], row

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['tolerance', 'forms', 'RawNetwork', 'raw_network', 'file_facts', 'trial_samples', 'largest_difference', 'ExportedFile',
-           'write_program', 'write_onnx', 'export_onnx', 'export_program', 'export_run']
+           'write_program', 'write_onnx', 'first_cause', 'export_onnx', 'export_program', 'export_run']
 
 # %% ../../nbs/runs/17_export.ipynb #00b9cd5c
 import copy, json, warnings
@@ -181,6 +181,13 @@ def write_onnx(
     return largest_difference(net, lambda x: dict(zip(names, ask(x))), x)
 
 # %% ../../nbs/runs/17_export.ipynb #a832c7a3
+def first_cause(
+    error:Exception, # Of a tracer or converter, raised from others
+) -> str: # One line
+    "What lies at the root of an error: the first line of its first cause."
+    while error.__cause__ is not None: error = error.__cause__
+    return next((s for s in str(error).splitlines() if s.strip()), type(error).__name__)[:300]
+
 @contextmanager
 def _one_line(what):
     "Whatever goes wrong while a network is traced becomes one line."
@@ -189,9 +196,7 @@ def _one_line(what):
             warnings.simplefilter('ignore')
             yield
     except LTSError: raise
-    except Exception as e:
-        why = next((s for s in str(e).splitlines() if s.strip()), type(e).__name__)
-        raise LTSError(f'{what}: {why[:300]}') from e
+    except Exception as e: raise LTSError(f'{what}: {first_cause(e)}') from e
 
 def _export(run, path, inputs, write, form):
     "Write a file by `write`; nothing is left of one that differs."
