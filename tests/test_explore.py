@@ -169,3 +169,26 @@ def test_three_widgets_in_voila(tmp_path):
         tab.keyboard.press('ArrowRight')
         tab.wait_for_function("/strongest 2 of 32 time windows/.test(document.querySelector('.lts-words').innerText)")
         step.tell('voila, three widgets')
+
+
+@pytest.mark.slow # trains a run; a kernel and a browser each
+@pytest.mark.parametrize('server', [serve, serve_lab])
+def test_from_a_sample_to_its_explanation(tmp_path, server):
+    "The worst sample of a run, the next one, and the explanation of each, by keys alone."
+    need()
+    from lt_signals.runs.experiment import run_experiment
+
+    run = run_experiment(out_dir=str(tmp_path/'runs'), exp_name='small', progress=False, device='cpu', training=dict(epochs=1),
+                         stage2=dict(enabled=False), visualization=dict(enabled=False),
+                         synth=dict(n_classes=4, n_max=30, n_valid=6, n_test=8), model=dict(name='ResNet1D', options=dict(depth=2, width=8)))
+    open_it = f'explore({str(run.path)!r})'
+    notebook = write_notebook(tmp_path/'app.ipynb', QUIET, 'from lt_signals.apps.explore import explore', open_it)
+    with server(notebook) as url, page(url, ready='.lts-is-main') as tab:
+        step, main = Steps(tab), '.lts-is-main'
+        tab.wait_for_function(SRC, arg=[main, ''])
+        step('explain', lambda: tab.keyboard.press('e'), 'document.querySelector(".lts-bars") != null')
+        words = tab.inner_text('.lts-words')
+        step('next sample', lambda: tab.keyboard.press('ArrowRight'), SRC, main, src(tab))
+        step('explain the next', lambda: tab.keyboard.press('e'), 'a => document.querySelector(".lts-words").innerText != a[0]', words)
+        shot(tab, f'explained_{"voila" if server is serve else "lab"}')
+        step.tell('voila' if server is serve else 'lab')
