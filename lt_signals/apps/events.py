@@ -112,6 +112,7 @@ _style = '''
 .lts-frame {position: fixed; border: 2px solid #D55E00; pointer-events: none; z-index: 9999}
 .lts-explore {position: relative; padding: 4px; border-left: 3px solid transparent}
 .lts-explore.lts-live {border-left-color: #0072B2}
+.lts-explore .widget-readout {min-width: 8.5em} /* both ends of a range */
 .lts-picture {cursor: crosshair; user-select: none; touch-action: none; display: block}
 </style>
 '''

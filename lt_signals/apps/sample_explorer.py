@@ -97,7 +97,7 @@ def _control(samples, name):
     if kind != 'range' or not np.isfinite(column.dropna()).all(): return None
     low,high = float(column.min()),float(column.max())
     return widgets.FloatRangeSlider(value=(low, high), min=low, max=high, step=(high - low)/200,
-                                    continuous_update=False, readout_format='.4g', **how)
+                                    continuous_update=False, readout_format='.3g', **how)
 
 def _tick(text, value=False):
     "A box to be ticked, as wide as its text."

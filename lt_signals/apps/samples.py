@@ -129,6 +129,6 @@ def text(self:Samples,
     row:int, # Of `table`
 ) -> str: # Names and values
     "What is known of a sample, in a line."
-    def word(v): return f'{v:.4g}' if isinstance(v, float) else str(v)
+    def word(v): return f'{v:.4g}' if isinstance(v, (float, np.floating)) else str(v)
     known = {k: v for k,v in self.table.iloc[row].items() if not pd.isna(v) and v != ''}
     return ' · '.join(f'{k} {word(v)}' for k,v in known.items())
