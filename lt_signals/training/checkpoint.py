@@ -57,7 +57,8 @@ def _check_digest(path, state):
     "Refuse a state that has changed since it was written."
     with zipfile.ZipFile(path) as z:
         said = z.read(_digest_name) if _digest_name in z.namelist() else None
-    if said is None: warn_file(path, 'carries no digest, so that damage would go unseen.')
+        if said is None and z.testzip(): raise ValueError('changed since it was written')
+    if said is None: warn_file(path, 'carries no digest; its records agree with their check sums.')
     elif said.decode('latin1') != state_digest(state): raise ValueError('changed since it was written')
 
 def load_state(
