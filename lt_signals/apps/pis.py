@@ -87,6 +87,7 @@ def _write_examples(out, run, probe, pis):
     from lt_signals.evaluation.figures import save_figure
     from lt_signals.evaluation.multitask import TASKS
     from lt_signals.explain.domains import seen_by
+    import matplotlib.pyplot as plt
     from lt_signals.explain.plots import show_perturbed
     rows = np.linspace(0, len(pis) - 1, min(len(pis), 5)).astype(int)
     ids = pis.facts['index'].to_numpy()[rows]
@@ -96,6 +97,7 @@ def _write_examples(out, run, probe, pis):
     percent = max([p for p in probe.percent if p < 10] or probe.percent)
     axs = show_perturbed(x, percent, probe.orders, probe.domain, text, ids, probe.seed)
     save_figure(axs[0, 0].figure, out/'examples')
+    plt.close(axs[0, 0].figure)
 
 # %% ../../nbs/apps/09_pis.ipynb #d15dff02
 _text = '''Perturbation impact scores of a finished run, on the very samples it was tested on.
